@@ -1,0 +1,1 @@
+"""Room: feature_store."""
