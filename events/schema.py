@@ -105,7 +105,7 @@ def partition_of(identity: str, partitions: int) -> int:
 
     Our own hash everywhere, so that intake, flows, serving and any language agree whatever the log's client does.
     """
-    return xxhash.xxh3_64_intdigest(identity) % partitions
+    return xxhash.xxh3_64_intdigest(identity.encode()) % partitions
 
 
 def identity_of(event: Event) -> str:
