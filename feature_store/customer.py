@@ -1,0 +1,157 @@
+"""What we know of a customer, event by event. Room: feature_store, pure core: no clock, no network, no randomness.
+
+Called by the stream, the backfill, the training-set builder, the parity check, and by serving to overlay events of the
+same call. The session's part is `feature_store.session`; repeats are judged before, in `feature_store.repeats`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+import xxhash
+
+from events.log import START
+from events.schema import Event, Line
+from feature_store import decay
+from feature_store.session import Session, advance, drop_from_cart, put_in_cart, search
+from feature_store.vocabulary import CUSTOM, MEANINGS
+
+KEEP_CATEGORIES: Final = 24
+KEEP_BRANDS: Final = 24
+KEEP_ORDERS: Final = 8
+KEEP_CURRENCIES: Final = 4
+
+
+class Customer(msgspec.Struct, array_like=True, gc=False):
+    """A customer's stored value. Fields are appended, never moved: old values decode, new fields take their default.
+
+    Weighted sums (`decayed`, `categories`, `brands`, `price_bands`) are forward-decayed from `landmark_ms`; read them
+    with `decay.as_of`.
+    """
+
+    position: int = START  # of the last log entry that this value reflects
+    first_ms: int = 0
+    last_ms: int = 0
+    seen: bytes = b""  # ring of recent event ids, `feature_store.repeats`
+    session: Session = msgspec.field(default_factory=Session)
+    sessions: int = 0
+    landmark_ms: int = 0
+    counts: dict[int, int] = msgspec.field(default_factory=dict)  # event code -> events
+    decayed: dict[int, float] = msgspec.field(default_factory=dict)  # event code -> weight
+    categories: dict[str, float] = msgspec.field(default_factory=dict)
+    brands: dict[str, float] = msgspec.field(default_factory=dict)
+    price_bands: dict[int, float] = msgspec.field(default_factory=dict)  # octave of the price, `price_band`
+    orders: int = 0
+    last_order_ms: int = 0
+    spent: dict[str, int] = msgspec.field(default_factory=dict)  # currency -> micros, refunds taken off
+    order_ring: list[int] = msgspec.field(default_factory=list)  # hashes of the last orders: rows of one basket
+
+
+def price_band(price_micros: int) -> int:
+    """Return the octave of a price: band b holds prices from 2^(b-1) to 2^b - 1 micros."""
+    return price_micros.bit_length()
+
+
+def apply(customer: Customer, event: Event) -> None:
+    """Advance a customer by one event, in place.
+
+    The event is not a repeat (the caller asked `repeats.is_repeat`). A late event counts where it belongs, but never
+    turns the clock back or reopens a session.
+    """
+    at_ms = event.at_ms
+    code, weight, touches, _ = MEANINGS.get(event.event, CUSTOM)
+    if not customer.first_ms:
+        customer.first_ms = customer.landmark_ms = at_ms
+    elif at_ms < customer.first_ms:
+        customer.first_ms = at_ms
+    if at_ms > customer.last_ms:
+        customer.last_ms = at_ms
+    half_lives = (at_ms - customer.landmark_ms) / decay.HALF_LIFE_MS
+    if half_lives > decay.RESCALE_AFTER:
+        _move_landmark(customer, at_ms)
+        half_lives = 0.0
+    now_weighs = 2.0**half_lives
+
+    counts = customer.counts
+    counts[code] = counts.get(code, 0) + 1
+    decayed = customer.decayed
+    decayed[code] = decayed.get(code, 0.0) + now_weighs
+
+    customer.sessions += advance(customer.session, at_ms, event.session_id, event.items if touches else (), code)
+    if weight:
+        weight *= now_weighs
+        for line in event.items:
+            _prefer(customer, line, weight)
+    act = _ACTS.get(event.event)
+    if act is not None:
+        act(customer, event)
+
+
+def _prefer(customer: Customer, line: Line, weight: float) -> None:
+    if line.category:
+        add_bounded(customer.categories, line.category, weight, KEEP_CATEGORIES)
+    if line.brand:
+        add_bounded(customer.brands, line.brand, weight, KEEP_BRANDS)
+    if line.price_micros > 0:
+        bands = customer.price_bands
+        band = line.price_micros.bit_length()
+        bands[band] = bands.get(band, 0.0) + weight
+
+
+def add_bounded(sums: dict[str, float], key: str, weight: float, keep: int) -> None:
+    """Add to one of at most `keep` sums; a new key takes the place of the smallest (the oldest among equals)."""
+    known = sums.get(key)
+    if known is None:
+        if len(sums) >= keep:
+            del sums[min(sums, key=sums.__getitem__)]
+        sums[key] = weight
+    else:
+        sums[key] = known + weight
+
+
+def _move_landmark(customer: Customer, at_ms: int) -> None:
+    factor = 2.0 ** ((customer.landmark_ms - at_ms) / decay.HALF_LIFE_MS)
+    for sums in (customer.decayed, customer.categories, customer.brands, customer.price_bands):
+        decay.rescale(sums, factor)  # type: ignore[arg-type]
+    customer.landmark_ms = at_ms
+
+
+def event_value(event: Event) -> int:
+    """Return what an event is worth in micros of its currency: its own value, else the sum of its lines."""
+    if event.value_micros:
+        return event.value_micros
+    return sum(line.price_micros * line.quantity for line in event.items if line.price_micros > 0)
+
+
+def _purchase(customer: Customer, event: Event) -> None:
+    order = xxhash.xxh3_64_intdigest(event.order_id or event.event_id)
+    ring = customer.order_ring
+    if order not in ring:  # further rows of one basket are one order
+        customer.orders += 1
+        ring.append(order)
+        if len(ring) > KEEP_ORDERS:
+            del ring[0]
+    if event.at_ms > customer.last_order_ms:
+        customer.last_order_ms = event.at_ms
+    _spend(customer, event.currency, event_value(event))
+    drop_from_cart(customer.session, event.items, whole=True)
+
+
+def _refund(customer: Customer, event: Event) -> None:
+    _spend(customer, event.currency, -event_value(event))
+
+
+def _spend(customer: Customer, currency: str, micros: int) -> None:
+    if micros and (currency in customer.spent or len(customer.spent) < KEEP_CURRENCIES):
+        customer.spent[currency] = customer.spent.get(currency, 0) + micros
+
+
+_ACTS: Final = {
+    "purchase": _purchase,
+    "refund": _refund,
+    "cancel_order": _refund,
+    "add_to_cart": lambda customer, event: put_in_cart(customer.session, event.items),
+    "remove_from_cart": lambda customer, event: drop_from_cart(customer.session, event.items),
+    "search": lambda customer, event: search(customer.session, event.query),
+}
