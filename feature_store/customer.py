@@ -6,6 +6,7 @@ same call. The session's part is `feature_store.session`; repeats are judged bef
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -113,7 +114,7 @@ def add_bounded(sums: dict[str, float], key: str, weight: float, keep: int) -> N
 def _move_landmark(customer: Customer, at_ms: int) -> None:
     factor = 2.0 ** ((customer.landmark_ms - at_ms) / decay.HALF_LIFE_MS)
     for sums in (customer.decayed, customer.categories, customer.brands, customer.price_bands):
-        decay.rescale(sums, factor)  # type: ignore[arg-type]
+        decay.rescale(sums, factor)
     customer.landmark_ms = at_ms
 
 
@@ -125,7 +126,7 @@ def event_value(event: Event) -> int:
 
 
 def _purchase(customer: Customer, event: Event) -> None:
-    order = xxhash.xxh3_64_intdigest(event.order_id or event.event_id)
+    order = xxhash.xxh3_64_intdigest((event.order_id or event.event_id).encode())
     ring = customer.order_ring
     if order not in ring:  # further rows of one basket are one order
         customer.orders += 1
@@ -147,11 +148,23 @@ def _spend(customer: Customer, currency: str, micros: int) -> None:
         customer.spent[currency] = customer.spent.get(currency, 0) + micros
 
 
-_ACTS: Final = {
+def _add_to_cart(customer: Customer, event: Event) -> None:
+    put_in_cart(customer.session, event.items)
+
+
+def _remove_from_cart(customer: Customer, event: Event) -> None:
+    drop_from_cart(customer.session, event.items)
+
+
+def _search(customer: Customer, event: Event) -> None:
+    search(customer.session, event.query)
+
+
+_ACTS: Final[dict[str, Callable[[Customer, Event], None]]] = {
     "purchase": _purchase,
     "refund": _refund,
     "cancel_order": _refund,
-    "add_to_cart": lambda customer, event: put_in_cart(customer.session, event.items),
-    "remove_from_cart": lambda customer, event: drop_from_cart(customer.session, event.items),
-    "search": lambda customer, event: search(customer.session, event.query),
+    "add_to_cart": _add_to_cart,
+    "remove_from_cart": _remove_from_cart,
+    "search": _search,
 }

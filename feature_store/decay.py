@@ -17,7 +17,7 @@ RESCALE_AFTER: Final = 400.0
 
 def weight_at(at_ms: int, landmark_ms: int) -> float:
     """Return the weight of an event at `at_ms`; may be less than 1 for an event before the landmark."""
-    return 2.0 ** ((at_ms - landmark_ms) / HALF_LIFE_MS)
+    return float(2.0 ** ((at_ms - landmark_ms) / HALF_LIFE_MS))
 
 
 def rescale(sums: dict[int, float] | dict[str, float], factor: float) -> None:
