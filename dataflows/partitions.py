@@ -1,0 +1,126 @@
+"""The partitions that one process owns: cached state, one read and one commit a round. Room: dataflows.
+
+Called by the features flow's steps. Holds nothing durable: whatever goes wrong, the process ends and the next owner
+begins at the committed heads. Recently active customers stay in a bounded cache, whose values may be ahead of the store
+only while their commit is under way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import structlog
+
+from events.errors import Fenced
+from events.log import Batch, EventLog
+from events.positions import check_position
+from feature_store import fold
+from feature_store.commit import Commit, build
+from feature_store.customer import Customer
+from feature_store.head import Head, encode_head
+from feature_store.item import ItemState
+from feature_store.store import StateStore, head_of
+
+#: Customer values kept in memory by one process, about 3 KB each.
+KEEP_CUSTOMERS: Final = 50_000
+
+log = structlog.get_logger()
+
+
+class Work(NamedTuple):
+    """A round: at most one decoded batch a partition, with the stored values that they touch at hand."""
+
+    batches: list[fold.Decoded]
+    items: dict[str, ItemState]
+
+
+class Partitions:
+    """Folds rounds of batches of its partitions and commits them."""
+
+    def __init__(self, event_log: EventLog, store: StateStore, owned: Sequence[int], keep: int = KEEP_CUSTOMERS) -> None:
+        self._store = store
+        self._keep = keep
+        self._customers: dict[str, Customer] = {}  # by key, least recently active first
+        stored = store.heads(owned)
+        self._heads: dict[int, Head] = {}
+        self._committed: dict[int, bytes] = {}
+        for partition, value in stored.items():
+            head = head_of(value, partition, event_log.log_id, event_log.partitions)
+            check_position(event_log, partition, head.position, head.log_id, partitions=head.partitions)
+            self._heads[partition] = head
+            self._committed[partition] = value
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Position of each partition up to which batches were folded."""
+        return {p: head.position for p, head in self._heads.items()}
+
+    def prepare(self, batches: Sequence[Batch]) -> Work:
+        """Decode a round and read what it misses, in one round trip."""
+        decoded = [fold.decode_batch(batch) for batch in batches]
+        cache = self._customers
+        wanted: dict[int, tuple[list[str], list[str]]] = {}
+        for batch in decoded:
+            misses: list[str] = []
+            for key in batch.customer_keys():
+                known = cache.pop(key, None)
+                if known is None:
+                    misses.append(key)
+                else:
+                    cache[key] = known  # now the most recently active
+            wanted[batch.partition] = (misses, list(batch.item_ids()))
+        customers, items = self._store.read(wanted)
+        cache.update(customers)
+        return Work(decoded, items)
+
+    def advance(self, work: Work) -> list[Commit]:
+        """Fold a round in memory and return the commits that make it durable, one a partition."""
+        commits = []
+        for batch in work.batches:
+            partition = batch.partition
+            try:
+                commit = build(
+                    self._committed[partition],
+                    self._heads[partition],
+                    fold.fold(self._heads[partition], batch, self._customers, work.items),
+                )
+            except Exception as err:  # noqa: BLE001 - a transition's bug must cost its event, not the stream
+                commit = self._advance_safely(batch, work, err)
+            self._committed[partition] = commit.head
+            commits.append(commit)
+        return commits
+
+    def commit(self, commits: Sequence[Commit]) -> None:
+        """Send a round's commits; they are settled before the next round's, or by `settle`."""
+        self._store.send(commits)
+        while len(self._customers) > self._keep:
+            del self._customers[next(iter(self._customers))]
+
+    def settle(self) -> None:
+        """Wait until what was sent is durable."""
+        self._store.settle()
+
+    def _advance_safely(self, batch: fold.Decoded, work: Work, err: Exception) -> Commit:
+        """Fold event by event from the stored state, so that only what raises becomes a dead letter."""
+        partition = batch.partition
+        log.warning("transition_raised", partition=partition, error=repr(err), events=len(batch.entries))
+        self._store.settle()
+        stored = self._store.heads([partition])[partition]
+        if stored != self._committed[partition]:
+            raise Fenced(f"partition {partition} is at another head than this process committed")
+        keys = list(batch.customer_keys())
+        for key in keys:
+            self._customers.pop(key, None)
+        item_ids = list(batch.item_ids())
+        customers, items = self._store.read({partition: (keys, item_ids)})
+        for item_id in item_ids:
+            work.items.pop(item_id, None)
+        work.items.update(items)
+        self._customers.update(customers)
+        old = self._heads[partition]
+        head = self._heads[partition] = head_of(stored, partition, old.log_id, old.partitions)
+        return build(stored, head, fold.fold_safely(head, batch, self._customers, work.items))
+
+
+__all__ = ["KEEP_CUSTOMERS", "Partitions", "Work", "encode_head"]
