@@ -8,7 +8,6 @@ import typer
 
 from cli.settings import load
 from events.errors import SettingsError
-from events.log import open_log
 
 _Log = Annotated[str | None, typer.Option(help="Event log: redis://…, unix://… or kafka://host:port/topic.")]
 _Store = Annotated[str | None, typer.Option(help="State store: redis://… or unix://….")]
@@ -23,8 +22,7 @@ def features(
     from dataflows import features as flow
 
     log_url, store_url = urls(log, store)
-    chosen = parse_partitions(partitions) if partitions is not None else _all_partitions(log_url)
-    flow.run(log_url, store_url, chosen)
+    flow.run(log_url, store_url, parse_partitions(partitions) if partitions is not None else None)
 
 
 def materialiser(log: _Log = None, store: _Store = None) -> None:
@@ -57,11 +55,3 @@ def parse_partitions(text: str) -> list[int]:
             raise SettingsError(f"--partitions {text!r}: write 0-3 or 0,2,5")
         chosen.update(range(int(first), int(last or first) + 1))
     return sorted(chosen)
-
-
-def _all_partitions(log_url: str) -> list[int]:
-    log = open_log(log_url)
-    try:
-        return list(range(log.partitions))
-    finally:
-        log.close()
