@@ -48,6 +48,7 @@ WORDS: Final[dict[str, Word]] = {
         words=(("ingest", "ingest"), ("freshness", "freshness"), ("serving", "serving")),
     ),
     "verify": Word("cli.verify", "Compare every key with a fold of the log.", "verify"),
+    "log": Word("cli.log", "Make the event log.", words=(("make", "make"),)),
     "dataflow": Word(
         "cli.dataflow",
         "One dataflow process: features or materialiser.",
