@@ -6,9 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,50 +18,11 @@ from load_tests.histogram import Latencies
 from load_tests.http_client import Client
 from load_tests.open_loop import Report, Spec, Target
 
+Serving = Callable[..., Any]
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n" + b'{"degraded":null}'
-Respond = Callable[[int, bytes, asyncio.StreamWriter], Awaitable[None]]
 
 
-@contextmanager
-def server(respond: Respond) -> Iterator[str]:
-    """A server on a thread; `respond` gets the number of the request, its body and the writer."""
-    started, stop = threading.Event(), threading.Event()
-    state: dict[str, Any] = {"count": 0, "tasks": set()}
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        state["tasks"].add(asyncio.current_task())
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = next((int(h[15:]) for h in head.split(b"\r\n") if h.lower()[:15] == b"content-length:"), 0)
-                body = await reader.readexactly(length)
-                number, state["count"] = state["count"], state["count"] + 1
-                await respond(number, body, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            writer.close()
-
-    async def serve() -> None:
-        listening = await asyncio.start_server(handle, "127.0.0.1", 0)
-        state["port"] = listening.sockets[0].getsockname()[1]
-        started.set()
-        while not stop.is_set():
-            await asyncio.sleep(0.02)
-        listening.close()
-        for task in state["tasks"]:
-            task.cancel()
-        await asyncio.gather(*state["tasks"], return_exceptions=True)
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    started.wait(10)
-    try:
-        yield f"http://127.0.0.1:{state['port']}"
-    finally:
-        stop.set()
-        thread.join(10)
-
-
-async def ok(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+async def ok(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
     writer.write(OK)
 
 
@@ -81,8 +40,8 @@ def requests(tmp_path: Path, count: int = 100) -> str:
     return str(file)
 
 
-def test_a_schedule_is_kept_and_every_answer_counted(tmp_path: Path) -> None:
-    with server(ok) as url:
+def test_a_schedule_is_kept_and_every_answer_counted(tmp_path: Path, serving: Serving) -> None:
+    with serving(ok) as url:
         target = Target(
             "answers", f"{url}/v1/x", requests(tmp_path), 200.0, {"fine": '"degraded":null', "bad": '"degraded":{'}
         )
@@ -109,17 +68,17 @@ def test_poisson_arrivals_are_of_the_stated_rate_and_equal_for_equal_seeds(tmp_p
     assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)
 
 
-def test_a_stall_is_seen_by_all_requests_that_it_delays(tmp_path: Path) -> None:
+def test_a_stall_is_seen_by_all_requests_that_it_delays(tmp_path: Path, serving: Serving) -> None:
     """100 requests a second and one stall of 300 ms: a closed loop would see one slow answer, we see about thirty."""
 
-    async def stall(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+    async def stall(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         if number == 20:
             import time
 
             time.sleep(0.3)  # the whole server stands still
         writer.write(OK)
 
-    with server(stall) as url:
+    with serving(stall) as url:
         target = Target("answers", f"{url}/", requests(tmp_path), 100.0)
         report = play(tmp_path, Spec(targets=[target], seconds=1.0, warmup_s=0, arrivals="fixed", connections=2))
     answers = report.targets["answers"]
@@ -129,27 +88,27 @@ def test_a_stall_is_seen_by_all_requests_that_it_delays(tmp_path: Path) -> None:
     assert slow.ms(100) > 250
 
 
-def test_errors_are_counted_by_kind(tmp_path: Path) -> None:
-    async def refuse(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+def test_errors_are_counted_by_kind(tmp_path: Path, serving: Serving) -> None:
+    async def refuse(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         if number % 2:
             writer.write(b"HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n")
         else:
             writer.write(OK)
 
-    with server(refuse) as url:
+    with serving(refuse) as url:
         target = Target("answers", f"{url}/", requests(tmp_path), 100.0)
         report = play(tmp_path, Spec(targets=[target], seconds=0.5, warmup_s=0, arrivals="fixed"))
     answers = report.targets["answers"]
     assert answers.errors["503"] == answers.planned // 2
 
 
-def test_a_connection_that_was_closed_while_idle_is_no_error(tmp_path: Path) -> None:
-    async def close_after_each(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+def test_a_connection_that_was_closed_while_idle_is_no_error(tmp_path: Path, serving: Serving) -> None:
+    async def close_after_each(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(OK)
         await writer.drain()
         writer.close()
 
-    with server(close_after_each) as url:
+    with serving(close_after_each) as url:
         target = Target("answers", f"{url}/", requests(tmp_path), 50.0)
         report = play(tmp_path, Spec(targets=[target], seconds=0.6, warmup_s=0, arrivals="fixed", connections=2))
     answers = report.targets["answers"]
@@ -157,25 +116,25 @@ def test_a_connection_that_was_closed_while_idle_is_no_error(tmp_path: Path) -> 
     assert sum(answers.errors.values()) == 0
 
 
-def test_an_answer_that_never_comes_is_an_error(tmp_path: Path) -> None:
-    async def mute(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+def test_an_answer_that_never_comes_is_an_error(tmp_path: Path, serving: Serving) -> None:
+    async def mute(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         if number:
             writer.write(OK)
 
-    with server(mute) as url:
+    with serving(mute) as url:
         target = Target("answers", f"{url}/", requests(tmp_path), 50.0)
         report = play(tmp_path, Spec(targets=[target], seconds=0.3, warmup_s=0, arrivals="fixed", timeout_s=0.3))
     assert report.targets["answers"].errors["timeout"] == 1
 
 
-def test_a_closed_loop_keeps_its_connections_busy_and_requests_in_order(tmp_path: Path) -> None:
+def test_a_closed_loop_keeps_its_connections_busy_and_requests_in_order(tmp_path: Path, serving: Serving) -> None:
     seen: list[bytes] = []
 
-    async def remember(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+    async def remember(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         seen.append(body)
         writer.write(OK)
 
-    with server(remember) as url:
+    with serving(remember) as url:
         target = Target("answers", f"{url}/", requests(tmp_path, 5))
         report = play(tmp_path, Spec(targets=[target], seconds=0.3, warmup_s=0, closed=True, connections=1))
     answers = report.targets["answers"]
@@ -183,21 +142,21 @@ def test_a_closed_loop_keeps_its_connections_busy_and_requests_in_order(tmp_path
     assert [json.loads(body)["customer_id"] for body in seen[:6]] == ["c0", "c1", "c2", "c3", "c4", "c0"]
 
 
-def test_the_client_keeps_connections_and_reads_answers() -> None:
+def test_the_client_keeps_connections_and_reads_answers(serving: Serving) -> None:
     async def talk(url: str) -> list[Any]:
         client = Client(url, connections=2)
         answers = await asyncio.gather(*(client.send("/v1/x", b"{}") for _ in range(10)), client.get("/"))
         await client.close()
         return answers
 
-    with server(ok) as url:
+    with serving(ok) as url:
         answers = asyncio.run(talk(url))
     assert [answer.status for answer in answers] == [200] * 11
     assert answers[0].json() == {"degraded": None}
 
 
-def test_the_client_gives_up_after_its_timeout() -> None:
-    async def mute(number: int, body: bytes, writer: asyncio.StreamWriter) -> None:
+def test_the_client_gives_up_after_its_timeout(serving: Serving) -> None:
+    async def mute(number: int, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         return
 
     async def talk(url: str) -> None:
@@ -206,7 +165,7 @@ def test_the_client_gives_up_after_its_timeout() -> None:
             await client.get("/")
         await client.close()
 
-    with server(mute) as url:
+    with serving(mute) as url:
         asyncio.run(talk(url))
 
 
