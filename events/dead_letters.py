@@ -62,18 +62,11 @@ class Outcome(NamedTuple):
     problem: str
 
 
-def refused(original: bytes, error: EventError, *, at_ms: int, event_id: str = "") -> DeadLetter:
-    """Return the letter of what intake refuses, its original cut to `KEEP_BYTES`."""
-    return DeadLetter(
-        reason=error.detail,
-        code=error.code,
-        pointer=error.pointer,
-        source="intake",
-        original=original[:KEEP_BYTES],
-        event_id=event_id,
-        at_ms=at_ms,
-        truncated=len(original) > KEEP_BYTES,
-    )
+def capped(letter: DeadLetter) -> DeadLetter:
+    """Return the letter with at most `KEEP_BYTES` of its original, and a flag where that is not all."""
+    if len(letter.original) <= KEEP_BYTES:
+        return letter
+    return msgspec.structs.replace(letter, original=letter.original[:KEEP_BYTES], truncated=True)
 
 
 class IntakeLetters:
@@ -90,7 +83,7 @@ class IntakeLetters:
             client = redis.asyncio.Redis.from_url(url, **_settings(AsyncRetry, timeout_s))
         return cls(client, url)
 
-    async def append(self, letters: Sequence[DeadLetter]) -> None:
+    async def keep(self, letters: Sequence[DeadLetter]) -> None:
         """Keep letters, in one round trip.
 
         Raises
@@ -100,7 +93,7 @@ class IntakeLetters:
         """
         pipeline = self._client.pipeline(transaction=False)
         for letter in letters:
-            pipeline.xadd(INTAKE, {b"d": encode_dead_letter(letter)}, maxlen=KEEP_LETTERS, approximate=True)
+            pipeline.xadd(INTAKE, {b"d": encode_dead_letter(capped(letter))}, maxlen=KEEP_LETTERS, approximate=True)
         with _translated(self._url):
             await pipeline.execute()
 

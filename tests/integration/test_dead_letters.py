@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from cli.main import run
-from events.dead_letters import INTAKE, DeadLetters, IntakeLetters, refused
-from events.errors import EventError, SettingsError, StoreError
+from events.dead_letters import INTAKE, DeadLetters, IntakeLetters
+from events.errors import SettingsError, StoreError
 from events.letters import DeadLetter, encode_dead_letter, stream_id
 from events.log import START, EventLog, open_log
 from events.schema import Event, Line, decode_event, encode_event
@@ -41,7 +41,7 @@ def letters(valkey: Valkey, log: EventLog) -> Iterator[DeadLetters]:
 def keep(url: str, *kept: DeadLetter) -> None:
     async def write() -> None:
         intake = await IntakeLetters.open(url)
-        await intake.append(kept)
+        await intake.keep(kept)
         await intake.close()
 
     asyncio.run(write())
@@ -57,7 +57,9 @@ def keep_of_flow(
 
 
 def a_letter(original: bytes = b"{}", code: str = "no_identity") -> DeadLetter:
-    return refused(original, EventError("who was it?", pointer="/customer_id", code=code), at_ms=NOW)
+    return DeadLetter(
+        reason="who was it?", code=code, pointer="/customer_id", source="intake", original=original, at_ms=NOW
+    )
 
 
 def in_log(log: EventLog) -> list[Event]:
