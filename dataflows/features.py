@@ -49,7 +49,7 @@ class _Stop:
             signal.signal(number, cls._ask)
 
     @classmethod
-    def _ask(cls, number: int, frame: FrameType | None) -> None:
+    def _ask(cls, _number: int, _frame: FrameType | None) -> None:
         cls.asked = True
 
 
@@ -181,7 +181,7 @@ def run(log_url: str, store_url: str, partitions: Sequence[int] | None = None) -
     flow = build_flow(log_url, store_url, partitions)
     gc.freeze()
     gc.disable()  # state is trees of plain values: nothing here makes cycles
-    cli_main(flow)
+    cli_main(flow)  # type: ignore[no-untyped-call]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,9 @@ class Work(NamedTuple):
 class Partitions:
     """Folds rounds of batches of its partitions and commits them."""
 
-    def __init__(self, event_log: EventLog, store: StateStore, owned: Sequence[int], keep: int = KEEP_CUSTOMERS) -> None:
+    def __init__(
+        self, event_log: EventLog, store: StateStore, owned: Sequence[int], keep: int = KEEP_CUSTOMERS
+    ) -> None:
         self._store = store
         self._keep = keep
         self._customers: dict[str, Customer] = {}  # by key, least recently active first
@@ -69,7 +71,7 @@ class Partitions:
                     misses.append(key)
                 else:
                     cache[key] = known  # now the most recently active
-            wanted[batch.partition] = (misses, list(batch.item_ids()))
+            wanted[batch.partition] = (misses, batch.item_ids())
         customers, items = self._store.read(wanted)
         cache.update(customers)
         return Work(decoded, items)
@@ -104,15 +106,15 @@ class Partitions:
     def _advance_safely(self, batch: fold.Decoded, work: Work, err: Exception) -> Commit:
         """Fold event by event from the stored state, so that only what raises becomes a dead letter."""
         partition = batch.partition
-        log.warning("transition_raised", partition=partition, error=repr(err), events=len(batch.entries))
+        log.warning("transition_raised", partition=partition, error=repr(err), events=len(batch.events))
         self._store.settle()
         stored = self._store.heads([partition])[partition]
         if stored != self._committed[partition]:
             raise Fenced(f"partition {partition} is at another head than this process committed")
-        keys = list(batch.customer_keys())
+        keys = batch.customer_keys()
         for key in keys:
             self._customers.pop(key, None)
-        item_ids = list(batch.item_ids())
+        item_ids = batch.item_ids()
         customers, items = self._store.read({partition: (keys, item_ids)})
         for item_id in item_ids:
             work.items.pop(item_id, None)

@@ -6,7 +6,7 @@ same call. The session's part is `feature_store.session`; repeats are judged bef
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
@@ -18,8 +18,9 @@ from feature_store import decay
 from feature_store.session import Session, advance, drop_from_cart, put_in_cart, search
 from feature_store.vocabulary import CUSTOM, MEANINGS
 
-KEEP_CATEGORIES: Final = 24
-KEEP_BRANDS: Final = 24
+#: Affinities kept by category and by brand; up to half as many more wait for the next clean-up.
+KEEP_TASTES: Final = 16
+_SLACK: Final = KEEP_TASTES * 3 // 2
 KEEP_ORDERS: Final = 8
 KEEP_CURRENCIES: Final = 4
 
@@ -34,7 +35,7 @@ class Customer(msgspec.Struct, array_like=True, gc=False):
     position: int = START  # of the last log entry that this value reflects
     first_ms: int = 0
     last_ms: int = 0
-    seen: bytes = b""  # ring of recent event ids, `feature_store.repeats`
+    seen: bytearray = msgspec.field(default_factory=bytearray)  # ring of recent event ids, `feature_store.repeats`
     session: Session = msgspec.field(default_factory=Session)
     sessions: int = 0
     landmark_ms: int = 0
@@ -81,34 +82,32 @@ def apply(customer: Customer, event: Event) -> None:
 
     customer.sessions += advance(customer.session, at_ms, event.session_id, event.items if touches else (), code)
     if weight:
-        weight *= now_weighs
-        for line in event.items:
-            _prefer(customer, line, weight)
+        _prefer(customer, event.items, weight * now_weighs)
     act = _ACTS.get(event.event)
     if act is not None:
         act(customer, event)
 
 
-def _prefer(customer: Customer, line: Line, weight: float) -> None:
-    if line.category:
-        add_bounded(customer.categories, line.category, weight, KEEP_CATEGORIES)
-    if line.brand:
-        add_bounded(customer.brands, line.brand, weight, KEEP_BRANDS)
-    if line.price_micros > 0:
-        bands = customer.price_bands
-        band = line.price_micros.bit_length()
-        bands[band] = bands.get(band, 0.0) + weight
+def _prefer(customer: Customer, lines: Sequence[Line], weight: float) -> None:
+    categories, brands, bands = customer.categories, customer.brands, customer.price_bands
+    for line in lines:
+        if category := line.category:
+            categories[category] = categories.get(category, 0.0) + weight
+            if len(categories) > _SLACK:
+                keep_strongest(categories, KEEP_TASTES)
+        if brand := line.brand:
+            brands[brand] = brands.get(brand, 0.0) + weight
+            if len(brands) > _SLACK:
+                keep_strongest(brands, KEEP_TASTES)
+        if (price := line.price_micros) > 0:
+            band = price.bit_length()
+            bands[band] = bands.get(band, 0.0) + weight
 
 
-def add_bounded(sums: dict[str, float], key: str, weight: float, keep: int) -> None:
-    """Add to one of at most `keep` sums; a new key takes the place of the smallest (the oldest among equals)."""
-    known = sums.get(key)
-    if known is None:
-        if len(sums) >= keep:
-            del sums[min(sums, key=sums.__getitem__)]
-        sums[key] = weight
-    else:
-        sums[key] = known + weight
+def keep_strongest(sums: dict[str, float], keep: int) -> None:
+    """Drop all but the `keep` greatest sums, in place and in order; among equals the newer stays."""
+    for key in sorted(sums, key=sums.__getitem__)[:-keep]:
+        del sums[key]
 
 
 def _move_landmark(customer: Customer, at_ms: int) -> None:

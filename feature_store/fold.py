@@ -7,20 +7,21 @@ written depends on the log alone, never on where batches were cut, so a recomput
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from events.letters import DeadLetter, encode_dead_letter, stream_id
 from events.log import Batch
-from events.schema import Event, decode_event
+from events.schema import Event, decode_event, encode_event
 from feature_store import keys, popularity
 from feature_store.codec import encode_customer, encode_item
 from feature_store.customer import Customer, apply
 from feature_store.head import Head
 from feature_store.item import ItemState, update
 from feature_store.repeats import digest_of, is_repeat, remember
+from feature_store.vocabulary import KINDS
 
 #: The most that one commit takes (ARCHITECTURE §2): its script blocks the server for about 2 ms.
 MAX_EVENTS = 500
@@ -29,27 +30,28 @@ MAX_EVENTS = 500
 _State = TypeVar("_State", Head, Customer, ItemState)
 
 
-class Entry(NamedTuple):
-    """One decoded log entry and the key of the customer value that it changes (``""`` for the catalogue)."""
-
-    position: int
-    event: Event
-    key: str
-
-
 class Decoded(NamedTuple):
-    """A batch, decoded: entries in order, and what could not be read."""
+    """A batch, decoded: the readable entries in order, in columns, and what could not be read."""
 
     partition: int
     end: int  # position of the last entry, readable or not
-    entries: list[Entry]
+    positions: list[int]
+    events: list[Event]
+    keys: list[str]  # of the customer value that each event changes, "" for the catalogue's
     dead: list[tuple[int, DeadLetter]]
 
-    def customer_keys(self) -> Iterable[str]:
-        return dict.fromkeys(entry.key for entry in self.entries if entry.key)
+    def customer_keys(self) -> list[str]:
+        """Return the distinct customer keys, in order."""
+        distinct = dict.fromkeys(self.keys)
+        distinct.pop("", None)
+        return list(distinct)
 
-    def item_ids(self) -> Iterable[str]:
-        return dict.fromkeys(told.item_id for entry in self.entries if not entry.key for told in entry.event.catalog)
+    def item_ids(self) -> list[str]:
+        """Return the distinct items that catalogue events tell of."""
+        if "" not in self.keys:
+            return []
+        pairs = zip(self.keys, self.events, strict=True)
+        return list(dict.fromkeys(told.item_id for key, event in pairs if not key for told in event.catalog))
 
 
 class Effects(NamedTuple):
@@ -65,9 +67,9 @@ class Effects(NamedTuple):
 
 def decode_batch(batch: Batch) -> Decoded:
     """Decode a batch's payloads; what does not decode, or names nobody, becomes a dead letter."""
-    entries: list[Entry] = []
-    dead: list[tuple[int, DeadLetter]] = []
-    prefix = keys.tag(batch.partition)
+    decoded = Decoded(batch.partition, batch.positions[-1], [], [], [], [])
+    _, _, positions, events, owners, dead = decoded
+    known, visitor = keys.customer(batch.partition, ""), keys.anonymous(batch.partition, "")
     for position, payload in zip(batch.positions, batch.payloads, strict=True):
         try:
             event = decode_event(payload)
@@ -75,17 +77,18 @@ def decode_batch(batch: Batch) -> Decoded:
             dead.append((position, _letter(batch.partition, position, payload, "undecodable_entry", str(err))))
             continue
         if event.customer_id:
-            key = f"{prefix}c:{event.customer_id}"
+            owners.append(known + event.customer_id)
         elif event.anonymous_id:
-            key = f"{prefix}a:{event.anonymous_id}"
+            owners.append(visitor + event.anonymous_id)
         elif event.catalog:
-            key = ""
+            owners.append("")
         else:
             reason = "the entry names neither customer, visitor nor item: intake should have refused it"
             dead.append((position, _letter(batch.partition, position, payload, "nobody", reason)))
             continue
-        entries.append(Entry(position, event, key))
-    return Decoded(batch.partition, batch.positions[-1], entries, dead)
+        positions.append(position)
+        events.append(event)
+    return decoded
 
 
 def fold(
@@ -105,36 +108,40 @@ def fold(
     """
     effects = Effects({}, {}, [], {}, [], list(decoded.dead))
     head.dead_lettered += len(decoded.dead)
-    watermark = head.watermark_ms
+    watermark, last = head.watermark_ms, None
     touched, counts = effects.customers, effects.counts
-    applied = duplicates = 0
-    for position, event, key in decoded.entries:
+    duplicates = served = 0
+    for position, event, key in zip(decoded.positions, decoded.events, decoded.keys, strict=True):
         if not key:
             _fold_catalog(position, event, items, effects)
-            head.catalog += 1
             continue
         customer = customers.get(key)
         if customer is None:
             customer = customers[key] = Customer()
             head.customers += 1
-        digest = digest_of(event.event_id)
-        if is_repeat(customer.seen, digest):
+        digest = digest_of(event.event_id.encode())
+        seen = customer.seen
+        if digest in seen and is_repeat(seen, digest):
             duplicates += 1
             continue
         apply(customer, event)
-        customer.seen = remember(customer.seen, digest, event.received_ms)
+        remember(seen, digest, event.received_ms)
         customer.position = position
         touched[key] = customer
         if event.at_ms > watermark:
             watermark = event.at_ms
-        if event.event == "view_item_list" and "served" in event.properties:
-            head.served += 1
+        if event.event in KINDS:
+            popularity.count(counts, event, watermark)
+        elif event.event == "view_item_list" and "served" in event.properties:
+            served += 1
             continue
-        applied += 1
-        popularity.count(counts, event, watermark)
-        head.historical = event.historical
-    head.applied += applied
+        last = event
+    head.catalog += len(effects.changes)
+    head.applied += len(decoded.events) - len(effects.changes) - duplicates - served
     head.duplicates += duplicates
+    head.served += served
+    if last is not None:
+        head.historical = last.historical
     effects.dropped.extend(popularity.dropped(head.watermark_ms, watermark))
     head.watermark_ms = watermark
     head.position = decoded.end
@@ -150,24 +157,20 @@ def fold_safely(
     """
     total = Effects({}, {}, [], {}, [], list(decoded.dead))
     head.dead_lettered += len(decoded.dead)
-    for entry in decoded.entries:
-        one = Decoded(decoded.partition, entry.position, [entry], [])
+    for position, event, key in zip(decoded.positions, decoded.events, decoded.keys, strict=True):
+        one = Decoded(decoded.partition, position, [position], [event], [key], [])
         trial = _copy(head)
-        known = {entry.key: _copy(customers[entry.key])} if entry.key in customers else {}
-        known_items = {
-            told.item_id: _copy(items[told.item_id]) for told in entry.event.catalog if told.item_id in items
-        }
+        known = {key: _copy(customers[key])} if key in customers else {}
+        known_items = {told.item_id: _copy(items[told.item_id]) for told in event.catalog if told.item_id in items}
         try:
             effects = fold(trial, one, known, known_items)
             _encodes(effects)
         except Exception as err:  # noqa: BLE001 - the one place where a transition's bug becomes data
-            payload = msgspec.msgpack.encode(entry.event)
-            letter = _letter(
-                decoded.partition, entry.position, payload, "transition_raised", f"{type(err).__name__}: {err}"
-            )
+            payload = encode_event(event)
+            letter = _letter(decoded.partition, position, payload, "transition_raised", f"{type(err).__name__}: {err}")
             letter.traceback = "".join(traceback.format_exception(err, limit=-8))
-            letter.event_id = entry.event.event_id
-            total.dead.append((entry.position, letter))
+            letter.event_id = event.event_id
+            total.dead.append((position, letter))
             head.dead_lettered += 1
             continue
         _absorb(head, trial)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from events.schema import Event
-from feature_store.vocabulary import CUSTOM, MEANINGS
+from feature_store.vocabulary import KINDS
 
 BUCKET_MS: Final = 6 * 3_600_000
 KEEP_BUCKETS: Final = 28
@@ -22,10 +22,8 @@ def bucket_of(at_ms: int) -> int:
 
 
 def count(counts: Counts, event: Event, watermark_ms: int) -> None:
-    """Add an event's items to its bucket, unless the bucket is already dropped."""
-    kind = MEANINGS.get(event.event, CUSTOM).kind
-    if not kind:
-        return
+    """Add the items of an event of `KINDS` to its bucket, unless the bucket is already dropped."""
+    kind = KINDS[event.event]
     bucket = event.at_ms // BUCKET_MS
     if bucket <= watermark_ms // BUCKET_MS - KEEP_BUCKETS:
         return

@@ -17,7 +17,7 @@ _ENTRY: Final = 12  # hash, then the second as uint32, big-endian
 _FULL: Final = KEEP * _ENTRY
 
 
-def is_repeat(seen: bytes, digest: bytes) -> bool:
+def is_repeat(seen: bytearray, digest: bytes) -> bool:
     """Return whether the ring holds this 8-byte hash."""
     at = seen.find(digest)
     while at >= 0:
@@ -27,24 +27,17 @@ def is_repeat(seen: bytes, digest: bytes) -> bool:
     return False
 
 
-def remember(seen: bytes, digest: bytes, received_ms: int) -> bytes:
-    """Return the ring with one more entry, the oldest pushed out where it is full or more than 24 h old."""
+def remember(seen: bytearray, digest: bytes, received_ms: int) -> None:
+    """Add an entry to the ring, in place; the oldest leaves where it is full or was received more than 24 h before."""
     second = received_ms // 1000 & 0xFFFFFFFF
-    seen += digest + second.to_bytes(4, "big")
-    if len(seen) > _FULL:
-        seen = seen[_ENTRY:]
-    if second - int.from_bytes(seen[_HASH:_ENTRY], "big") > WITHIN_S:
-        return _without_old(seen, second)
-    return seen
+    if len(seen) >= _FULL:
+        del seen[:_ENTRY]
+    else:
+        while seen and second - int.from_bytes(seen[_HASH:_ENTRY], "big") > WITHIN_S:
+            del seen[:_ENTRY]
+    seen += digest
+    seen += second.to_bytes(4, "big")
 
 
-def _without_old(seen: bytes, second: int) -> bytes:
-    at = 0
-    while second - int.from_bytes(seen[at + _HASH : at + _ENTRY], "big") > WITHIN_S:
-        at += _ENTRY
-    return seen[at:]
-
-
-def digest_of(event_id: str) -> bytes:
-    """Return the 8-byte hash of an event id."""
-    return xxhash.xxh3_64_digest(event_id.encode())
+#: The 8-byte hash of an event id's UTF-8 bytes.
+digest_of: Final = xxhash.xxh3_64_digest

@@ -57,6 +57,9 @@ MEANINGS: Final[dict[str, Meaning]] = {
     "not_interested": Meaning(36, -3.0, touches=False, kind=""),
 }
 
+#: Which events count an item as popular, and under which letter.
+KINDS: Final = {name: meaning.kind for name, meaning in MEANINGS.items() if meaning.kind}
+
 #: A custom event (``x_…``) shares one code: it is counted, and says nothing more.
 CUSTOM: Final = Meaning(63, 0.0, touches=False, kind="")
 
