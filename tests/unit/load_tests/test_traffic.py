@@ -74,7 +74,9 @@ def run(serving: Serving, api: Api, **more: Any) -> TrafficReport:
         return asyncio.run(play(url, seconds=1.6, rate=250.0, seed=5, world=world, pace_s=0.2, **more))
 
 
-def test_the_account_equals_what_the_api_saw(serving: Serving) -> None:
+def test_the_account_equals_what_the_api_saw(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("load_tests.traffic.BROKEN", 0.1)
+    monkeypatch.setattr("load_tests.traffic.REPEATED", 0.1)
     api = Api()
     ticks: list[int] = []
     report = run(serving, api, on_tick=lambda so_far: ticks.append(so_far.events_sent))

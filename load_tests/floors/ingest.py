@@ -1,0 +1,96 @@
+"""The floor of ingest: a bare loop that does what a features flow does, without bytewax. Room: load_tests/floors.
+
+    python -m load_tests.floors.ingest LOG_URL STORE_URL 0,1,2,3
+
+The same reads, decodes, transitions and commit script, the same batches and cache size; no operators, no registration
+of a consumer, no care for what raises. Ends on SIGTERM. Called by `load_tests.benchmarks.ingest`.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from types import FrameType
+from typing import Final
+
+from events.log import Batch, EventLog, open_log
+from feature_store.commit import Commit, build
+from feature_store.customer import Customer
+from feature_store.fold import MAX_EVENTS, decode_batch, fold
+from feature_store.head import Head
+from feature_store.store import StateStore, head_of
+
+KEEP_CUSTOMERS: Final = 50_000  # as the flow keeps
+IDLE_S: Final = 0.001
+
+
+class Loop:
+    """Partitions, folded and committed by one thread."""
+
+    def __init__(self, event_log: EventLog, store: StateStore, partitions: Sequence[int]) -> None:
+        self._log, self._store = event_log, store
+        self._stored = store.heads(partitions)
+        self._heads: dict[int, Head] = {
+            p: head_of(value, p, event_log.log_id, event_log.partitions) for p, value in self._stored.items()
+        }
+        self._customers: dict[str, Customer] = {}
+        self.stopping = False
+
+    def run(self) -> None:
+        """Fold what comes until asked to stop."""
+        after = {partition: head.position for partition, head in self._heads.items()}
+        while not self.stopping:
+            batches = self._log.read(after, limit=MAX_EVENTS)
+            if not batches:
+                self._store.settle()
+                time.sleep(IDLE_S)
+                continue
+            self._store.send(self._advance(batches))
+            for batch in batches:
+                after[batch.partition] = batch.positions[-1]
+            while len(self._customers) > KEEP_CUSTOMERS:
+                del self._customers[next(iter(self._customers))]
+        self._store.settle()
+
+    def _advance(self, batches: Sequence[Batch]) -> list[Commit]:
+        cache = self._customers
+        decoded = [decode_batch(batch) for batch in batches]
+        wanted: dict[int, tuple[list[str], list[str]]] = {}
+        for batch in decoded:
+            misses = []
+            for key in batch.customer_keys():
+                known = cache.pop(key, None)
+                if known is None:
+                    misses.append(key)
+                else:
+                    cache[key] = known
+            wanted[batch.partition] = (misses, batch.item_ids())
+        found, items = self._store.read(wanted)
+        cache.update(found)
+        commits = []
+        for batch in decoded:
+            head = self._heads[batch.partition]
+            commit = build(self._stored[batch.partition], head, fold(head, batch, cache, items))
+            self._stored[batch.partition] = commit.head
+            commits.append(commit)
+        return commits
+
+
+def main(log_url: str, store_url: str, partitions: str) -> None:
+    """Run the loop until SIGTERM."""
+    loop = Loop(open_log(log_url), StateStore.open(store_url), [int(p) for p in partitions.split(",")])
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        loop.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    gc.freeze()
+    gc.disable()
+    loop.run()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])
