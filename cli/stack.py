@@ -98,13 +98,13 @@ class Stack:
     def _later_parts(self) -> list[Part]:
         urls = ("--log", self._file.log_url, "--store", self._file.store_url)
         descriptor = self._socket.fileno()
-        api = (*_kairos("api"), "--fd", str(descriptor), *urls, "--data-dir", str(self._dir.path))
+        api = (*kairos("api"), "--fd", str(descriptor), *urls, "--data-dir", str(self._dir.path))
         environment = {"KAIROS_SECRET_KEY": self._key, "OMP_WAIT_POLICY": "PASSIVE"}
         flows = split(self._file.partitions, self._settings.flow_processes)
         return [
-            Part("materialiser", (*_kairos("dataflow", "materialiser"), *urls), stage=1),
+            Part("materialiser", (*kairos("dataflow", "materialiser"), *urls), stage=1),
             *(
-                Part(f"flow-{n}", (*_kairos("dataflow", "features"), *urls, "--partitions", span), stage=2)
+                Part(f"flow-{n}", (*kairos("dataflow", "features"), *urls, "--partitions", span), stage=2)
                 for n, span in enumerate(flows)
             ),
             *(
@@ -174,7 +174,7 @@ def split(partitions: int, processes: int) -> list[str]:
     return spans
 
 
-def _kairos(*words: str) -> tuple[str, ...]:
+def kairos(*words: str) -> tuple[str, ...]:
     """Return the command of one of our own processes: this Python, and no rooms from the current directory (-P)."""
     return (sys.executable, "-P", "-m", "cli", *words)
 
