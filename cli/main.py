@@ -47,7 +47,7 @@ WORDS: Final[dict[str, Word]] = {
         "Measure ingest, freshness and serving, each with its floor.",
         words=(("ingest", "ingest"), ("freshness", "freshness"), ("serving", "serving")),
     ),
-    "verify": Word("cli.verify", "Compare every key with a fold of the log.", "verify"),
+    "verify": Word("cli.verify", "Compare every key with a fold of the log.", words=(("parity", "parity"),)),
     "log": Word("cli.log", "Make the event log.", words=(("make", "make"),)),
     "dataflow": Word(
         "cli.dataflow",

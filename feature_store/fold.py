@@ -143,6 +143,7 @@ def fold(
     if last is not None:
         head.historical = last.historical
     effects.dropped.extend(popularity.dropped(head.watermark_ms, watermark))
+    popularity.forget(counts, watermark)
     head.watermark_ms = watermark
     head.position = decoded.end
     return effects

@@ -35,8 +35,15 @@ def count(counts: Counts, event: Event, watermark_ms: int) -> None:
         fields[field] = fields.get(field, 0) + 1
 
 
+def forget(counts: Counts, watermark_ms: int) -> None:
+    """Take out buckets that the watermark has passed since they were counted."""
+    last = bucket_of(watermark_ms) - KEEP_BUCKETS
+    for bucket in [bucket for bucket in counts if bucket <= last]:
+        del counts[bucket]
+
+
 def dropped(before_ms: int, after_ms: int) -> range:
-    """Return the buckets that leave when the watermark moves from `before_ms` to `after_ms`."""
+    """Return the stored buckets that leave when the watermark moves from `before_ms` to `after_ms`."""
     if not before_ms:
         return range(0)
     first, last = bucket_of(before_ms) - KEEP_BUCKETS + 1, bucket_of(after_ms) - KEEP_BUCKETS

@@ -81,6 +81,11 @@ class StateTables:
         """Send read commands of a tool (verify, status) and return the raw replies; raises `StoreError`."""
         return self._ask(commands)
 
+    def snapshot(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Send read commands of one slot in one transaction: all replies are of one moment; raises `StoreError`."""
+        replies: list[Any] = self._ask([("MULTI",), *commands, ("EXEC",)])[-1]
+        return replies
+
     def publish(self, value: bytes) -> None:
         """Replace the materialised lists; raises `StoreError`."""
         self._ask([("SET", keys.POPULAR, value)])
