@@ -119,6 +119,9 @@ def register(port: int, registration: Registration) -> Path:
     path.parent.mkdir(mode=0o700, exist_ok=True)
     if path.parent.stat().st_uid != os.getuid():
         raise SettingsError(f"{path.parent} belongs to somebody else: set TMPDIR to a directory of your own")
+    for other in path.parent.glob("*.json"):
+        if _registered(other) is None:
+            other.unlink(missing_ok=True)  # its stack was killed
     _write_aside(path, msgspec.json.encode(registration))
     return path
 
@@ -131,12 +134,19 @@ def find(url: str) -> DataDir | None:
     try:
         if directory.stat().st_uid != os.getuid():
             return None
-        registration = msgspec.json.decode((directory / f"{port}.json").read_bytes(), type=Registration)
+    except OSError:
+        return None
+    registration = _registered(directory / f"{port}.json")
+    return DataDir(Path(registration.data_dir)) if registration is not None else None
+
+
+def _registered(path: Path) -> Registration | None:
+    """Return a registration whose stack runs."""
+    try:
+        registration = msgspec.json.decode(path.read_bytes(), type=Registration)
     except (OSError, msgspec.DecodeError):
         return None
-    if not is_alive(Identity(registration.pid, registration.birth)):
-        return None
-    return DataDir(Path(registration.data_dir))
+    return registration if is_alive(Identity(registration.pid, registration.birth)) else None
 
 
 def _registrations() -> Path:

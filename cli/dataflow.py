@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cli.settings import load
-from events.errors import SettingsError
+from events.errors import KairosError, SettingsError
 
 _Log = Annotated[str | None, typer.Option(help="Event log: redis://…, unix://… or kafka://host:port/topic.")]
 _Store = Annotated[str | None, typer.Option(help="State store: redis://… or unix://….")]
@@ -22,7 +22,13 @@ def features(
     from dataflows import features as flow
 
     log_url, store_url = urls(log, store)
-    flow.run(log_url, store_url, parse_partitions(partitions) if partitions is not None else None)
+    owned = parse_partitions(partitions) if partitions is not None else None
+    try:
+        flow.run(log_url, store_url, owned)
+    except Exception as err:
+        if (ours := _reason(err)) is None:
+            raise
+        raise ours from None
 
 
 def materialiser(log: _Log = None, store: _Store = None) -> None:
@@ -30,6 +36,13 @@ def materialiser(log: _Log = None, store: _Store = None) -> None:
     from dataflows import materialiser as flow
 
     flow.run(*urls(log, store))
+
+
+def _reason(err: BaseException | None) -> KairosError | None:
+    """Return the error of ours that bytewax wrapped in its own, None if there is none."""
+    while err is not None and not isinstance(err, KairosError):
+        err = err.__cause__ or err.__context__
+    return err
 
 
 def urls(log: str | None, store: str | None) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.data_dir import DataDir, StackFile
+from cli.data_dir import DataDir, Registration, StackFile, find, register
 from cli.embedded import make_socket_dir, store_part
 from cli.parts import Identity, Part, identity, is_alive, kill_stale
 from cli.supervisor import PartError, Supervisor
@@ -241,3 +241,17 @@ def test_a_stack_file_of_a_dead_supervisor_is_not_a_running_stack(tmp_path: Path
     stack.birth -= 1
     directory.write_stack(stack)
     assert directory.running() is None
+
+
+def test_a_stack_is_found_by_its_port_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    own = identity(os.getpid())
+    assert own is not None
+    gone = register(8001, Registration("/elsewhere", own.pid, own.birth - 1))
+    path = register(8000, Registration(str(tmp_path / "d"), own.pid, own.birth))
+    assert not gone.exists()
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    found = find("http://127.0.0.1:8000")
+    assert found is not None
+    assert found.path == tmp_path / "d"
+    assert find("http://127.0.0.1:8001") is None
