@@ -33,6 +33,24 @@ def ingest(json: _Json = False, full: _Full = False) -> None:
     _report(lambda: bench.measure(_store, full=full, say=_say), json=json)
 
 
+def freshness(json: _Json = False, full: _Full = False) -> None:
+    """Measure from a click to the state and to a changed answer, beside 5,000 events a second."""
+    from load_tests.benchmarks import freshness as bench
+
+    _report(lambda: bench.measure(full=full, say=_say), json=json)
+
+
+def serving(
+    json: _Json = False,
+    full: _Full = False,
+    keep: Annotated[Path | None, typer.Option(help="Directory for the raw histograms (.hgrm, .hdr).")] = None,
+) -> None:
+    """Measure answers over 100,000 items, in an open loop and at saturation, beside their floor."""
+    from load_tests.benchmarks import serving as bench
+
+    _report(lambda: bench.measure(full=full, say=_say, keep=keep), json=json)
+
+
 def _store(data_dir: Path, socket: Path) -> Sequence[str]:
     return store_part(data_dir, socket).command
 

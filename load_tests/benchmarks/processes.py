@@ -97,12 +97,12 @@ class Child:
 
 def kairos(*arguments: str) -> list[str]:
     """Return the command line of a `kairos` command of this installation."""
-    return [sys.executable, "-m", "cli", *arguments]
+    return [sys.executable, "-P", "-m", "cli", *arguments]
 
 
 def module(name: str, *arguments: str) -> list[str]:
     """Return the command line of a module of this installation."""
-    return [sys.executable, "-m", name, *arguments]
+    return [sys.executable, "-P", "-m", name, *arguments]
 
 
 @contextlib.contextmanager

@@ -1,11 +1,15 @@
 """The past: sessions with true times, to train a first model on. Room: load_tests, simulator.
 
-Nobody is shown anything in the past (no recommender existed), nothing is late, repeated or broken: this is what a
-shop's order and click tables hold.
+    python -m load_tests.simulator.history FILE ITEMS CUSTOMERS WORLD_SEED SEED SESSIONS_PER_DAY
+
+writes ten days of it, up to now, as Parquet. Nobody is shown anything in the past (no recommender existed), nothing is
+late, repeated or broken: this is what a shop's order and click tables hold.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +47,7 @@ def history(
             at_ms += int(1000 * step.pause_s)
             if at_ms >= end_ms:
                 break
-            events.append(stamp({**step.event, "session_id": f"h-{number:x}"}, at_ms, dice))
+            events.append(stamp({**step.event, "session_id": f"h{seed}-{number:x}"}, at_ms, dice))
         if events:
             yield events
 
@@ -72,3 +76,14 @@ def write_history(path: Path, world: World, *, days: int, sessions_per_day: int,
     times = table.column("timestamp").cast(pa.timestamp("ms", tz="UTC"))
     pq.write_table(table.set_column(0, "timestamp", times), path)
     return len(rows)
+
+
+def main(path: str, items: int, customers: int, world_seed: int, seed: int, sessions_per_day: int) -> None:
+    """Write ten days of the past of a world, up to now."""
+    world = World(items=items, customers=customers, seed=world_seed)
+    now_ms = int(1000 * time.time())
+    write_history(Path(path), world, days=10, sessions_per_day=sessions_per_day, end_ms=now_ms, seed=seed)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:7]))
