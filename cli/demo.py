@@ -21,6 +21,7 @@ import msgspec
 import typer
 
 from cli import demo_data, demo_stack
+from cli.catalog import Target, send
 from cli.data_dir import DataDir, StackFile
 from cli.demo_account import Ledger, Summary, read_ledger, summarise, total
 from cli.demo_data import Material
@@ -30,7 +31,7 @@ from cli.settings import Settings, load
 from events.errors import SettingsError
 from load_tests.account import TrafficReport
 from load_tests.http_client import Client
-from load_tests.prepare import chunked, load_catalogue
+from load_tests.prepare import load_catalogue
 from load_tests.traffic import play
 
 _RATE: Final = 200.0  # events a second, real and simulated
@@ -188,15 +189,9 @@ class Demo:
     async def _load_catalogue(self, url: str, material: Material) -> None:
         key = self._settings.secret_key.get_secret_value() if self._settings.secret_key else self._dir.secret_key()
         await load_catalogue(url, material.world.catalogue, key=key)
-        client = Client(url, timeout_s=60.0)
-        try:
-            for chunk in chunked(material.items, 500):
-                body = msgspec.json.encode({"items": chunk})
-                answer = await client.send("/v1/catalog/items", body, method="PUT", key=key)
-                if answer.status != 202:
-                    raise demo_stack.DemoError(f"PUT /v1/catalog/items answered {answer.status}")
-        finally:
-            await client.close()
+        loaded = await send(Target(url, key), material.items)
+        if loaded.rejected:
+            raise demo_stack.DemoError(f"{loaded.rejected} items were refused: {loaded.problems[0]}")
 
     async def _play(self, ready: _Ready) -> Summary:
         """Play until the time is over or the stop comes; then settle the account."""

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from cli.replaying.items import Items
 from events.errors import SettingsError
 from load_tests.simulator import World, write_history
 
@@ -121,15 +122,6 @@ def _divide(frame: Any, table: Path, *, end_ms: int) -> list[RealSession]:
 
 
 def _items(directory: Path) -> list[dict[str, Any]]:
-    """Return the data set's items with the facts that it has: category, brand and shop are ids there."""
-    import polars as pl
-
+    """Return the data set's items, where it describes them."""
     path = directory / "items.parquet"
-    if not path.is_file():
-        return []
-    frame = pl.read_parquet(path)
-    named = {"item_id": "item_id", "category_id": "category", "category": "category", "brand_id": "brand"}
-    named |= {"brand": "brand", "title": "title", "name": "title"}
-    chosen = {new: old for old, new in named.items() if old in frame.columns}
-    texts = frame.select(pl.col(old).cast(pl.String).fill_null("").alias(new) for new, old in chosen.items())
-    return [{name: value for name, value in row.items() if value} for row in texts.iter_rows(named=True)]
+    return list(Items(path, "").catalogue()) if path.is_file() else []
