@@ -92,8 +92,7 @@ class IntakeLetters:
             They could not be kept.
         """
         pipeline = self._client.pipeline(transaction=False)
-        for letter in letters:
-            pipeline.xadd(INTAKE, {b"d": encode_dead_letter(capped(letter))}, maxlen=KEEP_LETTERS, approximate=True)
+        _queue(pipeline, letters)
         with _translated(self._url):
             await pipeline.execute()
 
@@ -110,6 +109,13 @@ class DeadLetters:
         self._streams = {"intake": INTAKE} | {f"p{p}": f"{{p{p}}}dead" for p in range(partitions)}
         with _usable(url):
             self._client: Any = redis.Redis.from_url(url, **_settings(Retry, timeout_s))
+
+    def keep(self, letters: Sequence[DeadLetter]) -> None:
+        """Keep what a tool refused in intake's stead."""
+        pipeline = self._client.pipeline(transaction=False)
+        _queue(pipeline, letters)
+        with _translated(self._url):
+            pipeline.execute()
 
     def counts(self) -> dict[str, int]:
         """Return how many letters are kept, by stream: ``intake``, ``p0`` …"""
@@ -219,6 +225,11 @@ class DeadLetters:
         pipeline.hdel(f"{self._streams[stream]}:claims", entry)
         with _translated(self._url):
             pipeline.execute()
+
+
+def _queue(pipeline: Any, letters: Sequence[DeadLetter]) -> None:
+    for letter in letters:
+        pipeline.xadd(INTAKE, {b"d": encode_dead_letter(capped(letter))}, maxlen=KEEP_LETTERS, approximate=True)
 
 
 def revived(letter: DeadLetter, letter_id: str) -> Event:
