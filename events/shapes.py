@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Final
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Raw, Struct, field
 
 from events import clock
 from events.schema import SCHEMA_VERSION
@@ -30,7 +30,10 @@ Amount = Annotated[float, Meta(ge=0, le=MAX_AMOUNT)]
 Quantity = Annotated[int, Meta(ge=1, le=1_000_000)]
 Rank = Annotated[int, Meta(ge=0, le=1_000_000)]
 Currency = Annotated[str, Meta(pattern="^[A-Za-z]{3}$", description="ISO 4217, e.g. EUR")]
-Time = datetime | Annotated[int, Meta(ge=clock.EARLIEST_MS, le=clock.LATEST_MS, description="epoch milliseconds")]
+Time = (
+    Annotated[datetime, Meta(tz=True, description="RFC 3339 with a zone")]
+    | Annotated[int, Meta(ge=clock.EARLIEST_MS, le=clock.LATEST_MS, description="epoch milliseconds")]
+)
 
 
 class WireItem(Struct, gc=False):
@@ -97,5 +100,5 @@ class WireEvent(Struct, kw_only=True):
     experiment: Annotated[list[Id], Meta(max_length=20)] | None = None
     schema_version: Annotated[int, Meta(ge=1, le=SCHEMA_VERSION)] | None = None
     historical: bool | None = None  # belongs to the body; read there
-    context: Raw = Raw()
-    properties: Raw = Raw()
+    context: Raw = field(default_factory=Raw)
+    properties: Raw = field(default_factory=Raw)

@@ -121,7 +121,15 @@ def split_body(body: bytes, *, max_events: int = MAX_EVENTS) -> Body:
     return Body(envelope.events, sent_at, bool(envelope.historical), single=False)
 
 
-def decode(raw: bytes | Raw, *, received_ms: int, sent_at: Time | None = None, historical: bool = False) -> Decoded:
+def decode(
+    raw: bytes | Raw,
+    *,
+    received_ms: int,
+    sent_at: Time | None = None,
+    historical: bool = False,
+    customer_id: str = "",
+    anonymous_id: str = "",
+) -> Decoded:
     """Return the event that `raw` holds, its clock corrected and its values checked.
 
     Parameters
@@ -134,6 +142,8 @@ def decode(raw: bytes | Raw, *, received_ms: int, sent_at: Time | None = None, h
         The batch's `sent_at`, where the event has none.
     historical
         An import of the past: received time is event time, and nothing is clamped.
+    customer_id, anonymous_id
+        Whose event it is where it does not say (events inside a recommendation call).
 
     Raises
     ------
@@ -166,6 +176,8 @@ def decode(raw: bytes | Raw, *, received_ms: int, sent_at: Time | None = None, h
         consent=wire.consent or (context.consent if context and context.consent else {}),
         experiment=wire.experiment or [],
     )
+    if not (event.customer_id or event.anonymous_id):
+        event.customer_id, event.anonymous_id = customer_id, anonymous_id
     if not (event.customer_id or event.anonymous_id):
         raise EventError(
             "neither customer_id nor anonymous_id is given: send at least one of them"
@@ -318,10 +330,10 @@ def _set_times(
     *,
     historical: bool,
 ) -> None:
-    happened = _ms(timestamp, "/timestamp") if timestamp is not None else None
+    happened = clock.epoch_ms(timestamp) if timestamp is not None else None
     if historical:
-        if happened is None or happened > received_ms + clock.FUTURE_MS:
-            what = "is missing" if happened is None else f"{happened} lies in the future"
+        if happened is None or not clock.EARLIEST_MS <= happened <= received_ms + clock.FUTURE_MS:
+            what = "is missing" if happened is None else f"{happened} lies in the future, or before 1973"
             detail = f"timestamp {what}: an import of the past needs the time at which each event happened"
             raise EventError(detail, pointer="/timestamp", code="invalid_timestamp")
         event.at_ms = event.received_ms = happened
@@ -333,20 +345,12 @@ def _set_times(
         notices.append(Notice("/timestamp", "timestamp_missing", detail))
         return
     if sent_at is not None:
-        happened = clock.corrected(happened, _ms(sent_at, "/sent_at"), received_ms)
+        happened = clock.corrected(happened, clock.epoch_ms(sent_at), received_ms)
     event.at_ms = clock.clamped(happened, received_ms)
     if event.at_ms != happened:
         event.claimed_ms = happened
         detail = f"event time {happened} lies not within 30 days before and 60 s after receipt: {event.at_ms} stands"
         notices.append(Notice("/timestamp", "timestamp_clamped", detail))
-
-
-def _ms(time: Time, pointer: str) -> int:
-    try:
-        return clock.epoch_ms(time)
-    except ValueError as err:
-        detail = f"{pointer[1:]} is {shown(str(time))}: {err}"
-        raise EventError(detail, pointer=pointer, code="invalid_timestamp") from None
 
 
 def _check_meaning(event: Event, notices: list[Notice]) -> None:
