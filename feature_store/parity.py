@@ -98,7 +98,8 @@ class Expected:
     def names(self) -> Iterable[str]:
         """Return every key that the fold has made."""
         partition = self.head.partition
-        yield keys.position(partition)
+        if self.head.position > START:
+            yield keys.position(partition)
         yield from self.customers
         yield from (keys.popularity(partition, bucket) for bucket, counts in self.counts.items() if counts)
         for made, name in ((self.items, keys.items), (self.changes, keys.changes), (self.dead, keys.dead)):
@@ -126,7 +127,7 @@ class Expected:
     def _value(self, name: str) -> Any:
         partition, kind = self.head.partition, kind_of(name)
         if kind == "head":
-            return encode_head(self.head)
+            return encode_head(self.head) if self.head.position > START else None
         if kind == "customer":
             return encode_customer(self.customers[name]) if name in self.customers else None
         if kind == "items":
