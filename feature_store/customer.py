@@ -55,6 +55,14 @@ def price_band(price_micros: int) -> int:
     return price_micros.bit_length()
 
 
+def show(customer: Customer, event: Event) -> None:
+    """Count an impression that our own API wrote, in place: what we show is no visit and no sign of life."""
+    code = MEANINGS["view_item_list"].code
+    customer.counts[code] = customer.counts.get(code, 0) + 1
+    weight = decay.weight_at(event.at_ms, customer.landmark_ms)
+    customer.decayed[code] = customer.decayed.get(code, 0.0) + weight
+
+
 def apply(customer: Customer, event: Event) -> None:
     """Advance a customer by one event, in place.
 

@@ -17,7 +17,7 @@ from events.log import Batch
 from events.schema import Event, decode_event, encode_event
 from feature_store import keys, popularity
 from feature_store.codec import encode_customer, encode_item
-from feature_store.customer import Customer, apply
+from feature_store.customer import Customer, apply, show
 from feature_store.head import Head
 from feature_store.item import ItemState, update
 from feature_store.repeats import digest_of, is_repeat, remember
@@ -116,6 +116,13 @@ def fold(
             _fold_catalog(position, event, items, effects)
             continue
         customer = customers.get(key)
+        if event.event == "view_item_list" and event.properties.get("served") is True:
+            served += 1
+            if customer is not None:  # asking for a page makes nobody a customer
+                show(customer, event)
+                customer.position = position
+                touched[key] = customer
+            continue
         if customer is None:
             customer = customers[key] = Customer()
             head.customers += 1
@@ -132,9 +139,6 @@ def fold(
             watermark = event.at_ms
         if event.event in KINDS:
             popularity.count(counts, event, watermark)
-        elif event.event == "view_item_list" and "served" in event.properties:
-            served += 1
-            continue
         last = event
     head.catalog += len(effects.changes)
     head.applied += len(decoded.events) - len(effects.changes) - duplicates - served

@@ -28,6 +28,14 @@ def test_every_entry_is_counted_once() -> None:
     assert [letter.code for _, letter in effects.dead] == ["undecodable_entry", "nobody"]
 
 
+def test_an_impression_of_our_own_is_no_visit_and_makes_no_customer() -> None:
+    shown = {"event": "view_item_list", "properties": {"served": True}, "at_ms": NOW_MS + 3_600_000}
+    head, customers, _ = folded([an_event(), an_event(**shown), an_event(customer_id="stranger", **shown)])
+    assert (head.applied, head.served, head.customers) == (1, 2, 1)
+    customer = customers["{p0}c:c1"]
+    assert (customer.counts, customer.sessions, customer.last_ms) == ({0: 1, 7: 1}, 1, NOW_MS)
+
+
 def test_the_same_event_id_of_another_customer_is_no_repeat() -> None:
     head, *_ = folded([an_event(event_id="x"), an_event(event_id="x", customer_id="c2")])
     assert (head.applied, head.duplicates) == (2, 0)
