@@ -2,14 +2,14 @@
 
 Room: models. An index that contains the labelled session would find it again, and the ranker would learn to trust
 it; so the last sessions are cut into blocks, and each block's lists come from an index of the sessions before it.
-LambdaMART learns from the lists and teaches a small network, which is what serving runs.
+A small network learns from the lists (see docs/models.md for why it is not boosted trees).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -140,25 +140,6 @@ def _join(parts: list[Lists]) -> Lists:
     return Lists(features, np.concatenate([part.clicked for part in parts]), np.concatenate(edges))
 
 
-def lambdamart(lists: Lists, *, seed: int, trees: int = 80) -> Any:
-    """Boosted trees on the lists.
-
-    References
-    ----------
-    Burges, 2010, "From RankNet to LambdaRank to LambdaMART: An Overview"; Ke et al., NIPS 2017 (LightGBM).
-    """
-    import lightgbm
-
-    options = {
-        "objective": "lambdarank", "lambdarank_truncation_level": 20, "label_gain": [0, 1], "num_leaves": 31,
-        "learning_rate": 0.1, "min_data_in_leaf": 50, "feature_fraction": 0.8, "bagging_fraction": 0.8,
-        "bagging_freq": 1, "num_threads": 2, "verbose": -1, "seed": seed + 1, "deterministic": True,
-        "force_row_wise": True,
-    }  # fmt: skip
-    data = lightgbm.Dataset(lists.features, lists.clicked, group=lists.sizes, feature_name=list(FEATURES))
-    return lightgbm.train(options, data, trees)
-
-
 def ranks(scores: Floats, lists: Lists) -> npt.NDArray[np.int64]:
     """Rank of each list's clicked candidate, 1 = best, ties against it."""
     target = scores[lists.clicked > 0]
@@ -182,18 +163,10 @@ def learn(lists: Lists, newest: int, *, seed: int, report: Report) -> Learned:
     fused = mrr(judged.features[:, FUSED], judged)
     metrics = {"lists": float(len(lists)), "fused_mrr@20": round(fused, 6)}
     if cut >= FEWEST // 2:
-        taught = distil(older, seed=seed, report=report)
+        taught = network.train(older, seed=seed, progress=partial(report, "ranker, measured"))
         learned = mrr(network.score(*taught, judged.features), judged)
         metrics["ranked_mrr@20"] = round(learned, 6)
         if learned < fused:
             return Learned(None, newest, metrics)
-    return Learned(distil(lists, seed=seed, report=report), newest, metrics)
-
-
-def distil(lists: Lists, *, seed: int, report: Report) -> tuple[Layers, Floats, Floats]:
-    """A network that learned from the clicks and from LambdaMART's scores."""
-    report("ranker trees", 0.0)
-    teacher: Floats = lambdamart(lists, seed=seed).predict(lists.features).astype(np.float32)
-    return network.train(
-        lists, teacher, seed=seed, hidden=(32, 16), epochs=8, progress=lambda share: report("ranker network", share)
-    )
+    taught = network.train(lists, seed=seed, progress=partial(report, "ranker"))
+    return Learned(taught, newest, metrics)

@@ -16,6 +16,7 @@ from models.ranker import Layers
 from models.sessions import Floats
 
 Longs = npt.NDArray[np.int64]
+FEWEST_STEPS = 1_000  # of the optimiser: few lists are gone through more often
 
 
 @dataclass(frozen=True)
@@ -92,23 +93,13 @@ def backward(layers: Layers, values: list[Floats], gradient: Floats) -> list[Flo
 
 def train(
     lists: Lists,
-    teacher: Floats,
     *,
     seed: int,
-    hidden: tuple[int, ...] = (64, 32),
-    epochs: int = 12,
-    trust: float = 0.5,
-    batch: int = 128,
+    hidden: tuple[int, ...] = (32, 16),
+    epochs: int = 8,
     progress: Callable[[float], None] = lambda _: None,
 ) -> tuple[Layers, Floats, Floats]:
-    """Fit the network to clicks and to a teacher's order (Adam, cosine step size).
-
-    Parameters
-    ----------
-    teacher
-        Scores ``(rows,)`` of the model to be distilled.
-    trust
-        Share of the teacher's softmax in the target; the rest is the click itself.
+    """Fit the network to the clicks by the softmax over each list (Adam, cosine step size).
 
     Returns
     -------
@@ -116,13 +107,11 @@ def train(
 
     References
     ----------
-    Cao et al., ICML 2007, "Learning to Rank: From Pairwise Approach to Listwise Approach";
-    Hinton et al., 2015, "Distilling the Knowledge in a Neural Network".
+    Cao et al., ICML 2007, "Learning to Rank: From Pairwise Approach to Listwise Approach".
     """
     random = np.random.default_rng(seed)
     mean, scale = standards(lists.features)
     inputs = np.clip((lists.features - mean) / scale, -6, 6)
-    wanted = trust * softmax(teacher, lists.edges) + (1 - trust) * lists.clicked
     widths = (inputs.shape[1], *hidden, 1)
     layers: Layers = [
         ((random.standard_normal((a, b)) * np.sqrt(2 / a)).astype(np.float32), np.zeros(b, dtype=np.float32))
@@ -130,6 +119,8 @@ def train(
     ]
     flat = [array for layer in layers for array in layer]
     first, second = ([np.zeros_like(array) for array in flat] for _ in range(2))
+    batch = int(np.clip(len(lists) / 100, 16, 128))
+    epochs = max(epochs, FEWEST_STEPS * batch // len(lists))
     steps = epochs * -(-len(lists) // batch)
     step = 0
     for _ in range(epochs):
@@ -137,7 +128,7 @@ def train(
         for low in range(0, len(order), batch):
             rows, edges = _rows(lists.edges, order[low : low + batch])
             values = forward(layers, inputs[rows])
-            error = softmax(values[-1][:, 0], edges) - wanted[rows]
+            error = softmax(values[-1][:, 0], edges) - lists.clicked[rows]
             gradients = backward(layers, values, (error / np.float32(len(edges) - 1))[:, None])
             step += 1
             rate = 0.004 * (0.5 + 0.5 * np.cos(np.pi * step / steps)) + 1e-5
