@@ -73,9 +73,7 @@ class Flows:
                 patience, seen = time.monotonic() + _PATIENCE_S, entries
             elif time.monotonic() > patience:
                 where = ", ".join(map(str, behind))
-                account.problem = (
-                    f"the flows stand still before the log's end in partition {where}: see `kairos status`"
-                )
+                account.problem = f"the flows stand still before the end of partition {where}: see `kairos status`"
                 break
             time.sleep(_EVERY_S)
         self._complete(account, heads)

@@ -71,6 +71,7 @@ class HttpSending:
             timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S),
             connector=aiohttp.TCPConnector(limit=LANES),
         )
+        self._answered = False  # at least once: a later silence is waited out
         self._lanes = [_Lane() for _ in range(LANES)]
         self._workers = [asyncio.create_task(self._work(lane)) for lane in self._lanes]
 
@@ -139,16 +140,17 @@ class HttpSending:
     async def _request(self, method: str, path: str, body: bytes, events: int = 0) -> tuple[int, bytes]:
         """Send until there is an answer other than "later"; raises `LogError` when there is none for long."""
         problem = ""
-        for attempt in range(_TRIES):
+        for _ in range(_TRIES):
             try:
                 async with self._session.request(method, self._url + path, data=body) as response:
                     answer = await response.read()
+                    self._answered = True
                     if response.status not in (429, 503):
                         return response.status, answer
                     problem = f"status {response.status}"
                     await asyncio.sleep(min(float(response.headers.get("Retry-After") or 0.5), 5.0))
             except aiohttp.ClientConnectorError as err:
-                if attempt == 0 and not self._account.sent:
+                if not self._answered:
                     raise SettingsError(f"no API at {self._url}: start `kairos up`, or correct --url") from err
                 problem = str(err)
                 await asyncio.sleep(0.5)
