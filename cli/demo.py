@@ -36,7 +36,7 @@ from load_tests.traffic import play
 
 _RATE: Final = 200.0  # events a second, real and simulated
 _REAL_SHARE: Final = 0.25
-_BUDGET: Final = "20s"  # of the first model's training
+_BUDGET: Final = "5s"  # of the first model's training
 _FOREVER_S: Final = 1e9
 _DRAIN_S: Final = 30.0
 _MODEL_S: Final = 20.0

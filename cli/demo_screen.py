@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from cli.demo_account import Summary
 from cli.demo_data import Material
@@ -37,16 +39,19 @@ class Screen:
             TimeElapsedColumn(),
             console=self._console,
         )
+        self._words = Text()
+        self._live = Live(Group(self._progress, self._words), console=self._console, refresh_per_second=5)
         self._playing: TaskID | None = None
         self._seen: deque[tuple[float, int, int]] = deque(maxlen=_WINDOW)
         self._said = 0.0
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._live.stop()
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""
@@ -54,12 +59,14 @@ class Screen:
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Show a step while it runs."""
+        """Show a step while it runs, and how long it took."""
+        task, began = self._progress.add_task(name, total=None), time.monotonic()
         if not self._console.is_terminal:
             self.say(f"{name} …")
-        task = self._progress.add_task(name, total=None)
         yield
         self._progress.update(task, total=1, completed=1)
+        if not self._console.is_terminal:
+            self.say(f"{name}: {time.monotonic() - began:.1f} s")
 
     def where_to_look(self, url: str, data_dir: Path, material: Material, model: TrainedModel) -> None:
         """Print addresses and commands to try."""
@@ -82,11 +89,12 @@ class Screen:
         """Show the live line."""
         now = time.monotonic()
         self._seen.append((now, report.events_sent, report.answers))
-        line = self._line(report)
         if self._playing is None:
-            self._playing = self._progress.add_task("playing", total=seconds)
-        elapsed = now - report.started
-        self._progress.update(self._playing, completed=min(elapsed, seconds or elapsed), description=line)
+            self._playing, self._said = self._progress.add_task("playing traffic", total=seconds), now
+            return
+        elapsed, line = now - report.started, self._line(report)
+        self._progress.update(self._playing, completed=min(elapsed, seconds or elapsed))
+        self._words.plain = line
         if not self._console.is_terminal and now - self._said > _EVERY_S:
             self._said = now
             self.say(line)
@@ -95,8 +103,8 @@ class Screen:
         (then, events, answers), (now, events_now, answers_now) = self._seen[0], self._seen[-1]
         span = max(now - then, 1e-3)
         return (
-            f"{(events_now - events) / span:6.0f} events/s · freshness p99 {report.freshness_p99_ms:5.1f} ms · "
-            f"{(answers_now - answers) / span:5.0f} answers/s · answer p99 {report.answer_p99_ms:5.1f} ms"
+            f"{(events_now - events) / span:.0f} events/s · freshness p99 {report.freshness_p99_ms:.1f} ms · "
+            f"{(answers_now - answers) / span:.0f} answers/s · answer p99 {report.answer_p99_ms:.1f} ms"
         )
 
     def finish(self, summary: Summary) -> None:

@@ -58,6 +58,7 @@ def store_part(data_dir: Path, socket_path: Path) -> Part:
         "--save": "",
         "--maxmemory-policy": "noeviction",
         "--daemonize": "no",
+        "--set-proc-title": "no",  # `ps` shows which directory it serves
         "--logfile": "",
     }
     command = (str(binary()), *(word for pair in options.items() for word in pair))
