@@ -28,7 +28,7 @@ from events import wire
 from events.errors import EventError, LogError, SettingsError, StoreError, StoreTimeout
 from events.letters import DeadLetter, decode_dead_letter, encode_dead_letter
 from events.log import EventLog
-from events.redis_log import shown
+from events.redis_protocol import shown
 from events.schema import Event, decode_event, records_of
 
 INTAKE: Final = "{intake}dead"

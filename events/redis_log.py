@@ -1,8 +1,7 @@
 """The event log on Redis Streams: one stream a partition, persisted by the server. Room: events.
 
-Called by intake (`RedisAppender`), flows and tools (`RedisLog`). Commands are packed here and replies come as hiredis
-made them: redis-py's packing and its dictionaries of entries would cost more than the transition does. Absent: consumer
-groups (the flow's own commit holds the position) and Redis Cluster for the log (one XREAD serves all partitions).
+Called by intake (`RedisAppender`), flows and tools (`RedisLog`). Absent: consumer groups (the flow's own commit holds
+the position), Redis Cluster for the log (one XREAD serves all partitions), and the bytes (`events.redis_protocol`).
 
 Keys: `{pN}log` (stream, field ``e``), `log:meta` (id, partitions), `{log}floor`, `{log}consumers`.
 """
@@ -11,27 +10,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from events.errors import LogError, LogTimeout, SettingsError
+from events.errors import LogError, SettingsError
 from events.log import START, Batch
+from events.redis_protocol import (
+    SEQ_BITS,
+    Wire,
+    async_reply,
+    bulk,
+    connection_settings,
+    entry_id_of,
+    pack_records,
+    position_of,
+    positions_of,
+    shown,
+    stream_key,
+    translated,
+    unusable,
+    xadd_head,
+)
 
 META: Final = "log:meta"
 FLOOR: Final = "{log}floor"
 CONSUMERS: Final = "{log}consumers"
 
-_SEQ_BITS: Final = 20
-_SEQ_MASK: Final = (1 << _SEQ_BITS) - 1
 _ABSENT: Final = "no such key"
 _COALESCED: Final = 1_000  # records that the appender puts into one write
 
@@ -64,45 +74,6 @@ return floor
 """
 
 
-def stream_key(partition: int) -> str:
-    """Return the key of a partition's stream, in the partition's own hash slot."""
-    return f"{{p{partition}}}log"
-
-
-def position_of(entry_id: bytes) -> int:
-    """Return the position of a stream id.
-
-    Raises
-    ------
-    LogError
-        More than 2^20 entries in one millisecond: the server's clock stands in the past of its own stream.
-
-    Examples
-    --------
-    >>> position_of(b"3-5")
-    3145733
-    """
-    ms, _, seq = entry_id.partition(b"-")
-    number = int(seq)
-    if number > _SEQ_MASK:
-        raise LogError(
-            f"stream id {entry_id.decode()} has more than {_SEQ_BITS} bits of sequence: the server's clock went back; "
-            "set it right and wait until it has passed the id's millisecond"
-        )
-    return int(ms) << _SEQ_BITS | number
-
-
-def entry_id_of(position: int) -> str:
-    """Return the stream id of a position; `START` gives ``0-0``, which precedes every entry.
-
-    Examples
-    --------
-    >>> entry_id_of(3145733)
-    '3-5'
-    """
-    return f"{position >> _SEQ_BITS}-{position & _SEQ_MASK}" if position > START else "0-0"
-
-
 class RedisLog:
     """A log in Redis Streams, blocking; safe to share between threads. See `events.log.EventLog` for the promises."""
 
@@ -110,11 +81,11 @@ class RedisLog:
         self.log_id = log_id
         self.partitions = partitions
         self._client = client
-        self._heads = [_xadd_head(p) for p in range(partitions)]
-        self._keys = [_bulk(stream_key(p).encode()) for p in range(partitions)]
+        self._heads = [xadd_head(p) for p in range(partitions)]
+        self._keys = [bulk(stream_key(p).encode()) for p in range(partitions)]
         self._numbers = {stream_key(p).encode(): p for p in range(partitions)}
-        self._reading = _Wire(client)  # two, so that a waiting reader never blocks an append
-        self._writing = _Wire(client)
+        self._reading = Wire(client)  # two, so that a waiting reader never blocks an append
+        self._writing = Wire(client)
         self._longest_wait_ms = int(client.connection_pool.connection_kwargs["socket_timeout"] * 500)
 
     @classmethod
@@ -122,11 +93,11 @@ class RedisLog:
         """Open the log at `url`, making it with `partitions` where there is none; raises as `events.log.open_log`."""
         _check_count(partitions)
         try:
-            client = redis.Redis.from_url(url, **_connection_settings(Retry, timeout_s))
+            client = redis.Redis.from_url(url, **connection_settings(Retry, timeout_s))
         except ValueError as err:
-            raise _unusable(url) from err
+            raise unusable(url) from err
         try:
-            with _translated(url):
+            with translated(url):
                 found = client.eval(_MAKE, 1, META, str(uuid.uuid4()), "" if partitions is None else str(partitions))
             log_id, count = _meta(url, found, partitions)
         except BaseException:
@@ -138,7 +109,7 @@ class RedisLog:
         """Append in one write and one read, without a transaction."""
         if not records:
             return []
-        return _positions_of(self._writing.ask(_pack_records(self._heads, records), len(records)))
+        return positions_of(self._writing.ask(pack_records(self._heads, records), len(records)))
 
     def read(self, after: Mapping[int, int], *, limit: int, wait_ms: int = 0) -> list[Batch]:
         """Read all partitions in one XREAD; a wait is cut to half the socket timeout."""
@@ -149,7 +120,7 @@ class RedisLog:
 
     def end(self, partition: int) -> int:
         """Return the last generated id, which outlives trimming."""
-        with _translated():
+        with translated():
             try:
                 info: Any = self._client.xinfo_stream(stream_key(partition))
             except redis.ResponseError as err:
@@ -163,7 +134,7 @@ class RedisLog:
 
     def floor(self, partition: int) -> int:
         """Return the recorded floor."""
-        with _translated():
+        with translated():
             found: Any = self._client.hget(FLOOR, str(partition))
         return START if found is None else int(found)
 
@@ -172,7 +143,7 @@ class RedisLog:
         target = min(upto, self.end(partition))
         if target <= START:
             return self.floor(partition)
-        with _translated():
+        with translated():
             floor = int(self._client.eval(_RAISE_FLOOR, 2, FLOOR, CONSUMERS, str(partition), str(target)))
             if floor > START:
                 self._client.xtrim(stream_key(partition), minid=entry_id_of(floor + 1), approximate=False)
@@ -180,23 +151,23 @@ class RedisLog:
 
     def trim_before(self, at_ms: int) -> dict[int, int]:
         """Trim all partitions of what was appended before a time (server clock); return the floors."""
-        return {p: self.trim(p, (at_ms << _SEQ_BITS) - 1) for p in range(self.partitions)}
+        return {p: self.trim(p, (at_ms << SEQ_BITS) - 1) for p in range(self.partitions)}
 
     def register(self, consumer: str, positions: Mapping[int, int]) -> None:
         """Record the consumer's positions, one field a partition."""
         if positions:
-            with _translated():
+            with translated():
                 self._client.hset(CONSUMERS, mapping={f"{consumer}:{p}": str(at) for p, at in positions.items()})
 
     def forget(self, consumer: str) -> None:
         """Drop a consumer that will not come back, so that trimming no longer waits for it."""
         fields = [f"{consumer}:{p}" for p in range(self.partitions)]
-        with _translated():
+        with translated():
             self._client.hdel(CONSUMERS, *fields)
 
     def consumers(self) -> dict[str, dict[int, int]]:
         """Return the recorded positions by consumer."""
-        with _translated():
+        with translated():
             found: Any = self._client.hgetall(CONSUMERS)
         positions: dict[str, dict[int, int]] = {}
         for field, at in found.items():
@@ -212,41 +183,18 @@ class RedisLog:
 
     def _pack_read(self, after: Mapping[int, int], limit: int, wait_ms: int) -> bytes:
         parts = [b"*%d\r\n$5\r\nXREAD\r\n$5\r\nCOUNT\r\n" % (4 + 2 * len(after) + (2 if wait_ms else 0))]
-        parts.append(_bulk(b"%d" % limit))
+        parts.append(bulk(b"%d" % limit))
         if wait_ms:
-            parts.append(b"$5\r\nBLOCK\r\n" + _bulk(b"%d" % wait_ms))
+            parts.append(b"$5\r\nBLOCK\r\n" + bulk(b"%d" % wait_ms))
         parts.append(b"$7\r\nSTREAMS\r\n")
         parts += [self._keys[p] for p in after]
-        parts += [_bulk(entry_id_of(at).encode()) for at in after.values()]
+        parts += [bulk(entry_id_of(at).encode()) for at in after.values()]
         return b"".join(parts)
 
     def _batch(self, key: bytes, entries: list[Any]) -> Batch:
-        positions = [int(ms) << _SEQ_BITS | int(seq) for ms, _, seq in [e[0].partition(b"-") for e in entries]]
+        positions = [int(ms) << SEQ_BITS | int(seq) for ms, _, seq in [e[0].partition(b"-") for e in entries]]
         position_of(entries[-1][0])  # the last has the highest sequence of a millisecond that overflows
         return Batch(self._numbers[key], positions, [e[1][1] for e in entries])
-
-
-class _Wire:
-    """A connection kept for packed commands: a pool's lending would cost as much as the read itself."""
-
-    def __init__(self, client: redis.Redis) -> None:
-        pool: Any = client.connection_pool
-        self._connection = pool.make_connection()
-        self._turn = threading.Lock()
-
-    def ask(self, packed: bytes, replies: int) -> list[Any]:
-        """Send and return as many replies, refusals among them; connects again after a failure."""
-        connection = self._connection
-        with self._turn, _translated():
-            try:
-                connection.send_packed_command([packed])
-                return [_reply(connection) for _ in range(replies)]
-            except BaseException:
-                connection.disconnect()  # a late reply must not meet the next command
-                raise
-
-    def close(self) -> None:
-        self._connection.disconnect()
 
 
 class RedisAppender:
@@ -257,7 +205,7 @@ class RedisAppender:
         self.partitions = partitions
         self._connection = connection
         self._timeout_s = timeout_s
-        self._heads = [_xadd_head(p) for p in range(partitions)]
+        self._heads = [xadd_head(p) for p in range(partitions)]
         self._waiting: list[_Waiting] = []
         self._news = asyncio.Event()
         self._closed = False
@@ -267,15 +215,17 @@ class RedisAppender:
     async def open(cls, url: str, *, timeout_s: float = 2.0) -> RedisAppender:
         """Open the appender of an existing log; raises as `events.log.open_log`."""
         try:
-            pool: Any = redis.asyncio.ConnectionPool.from_url(url, **_connection_settings(AsyncRetry, timeout_s))
+            settings = connection_settings(AsyncRetry, timeout_s) | {"socket_timeout": None}  # ours covers it, cheaper
+            pool: Any = redis.asyncio.ConnectionPool.from_url(url, **settings)
         except ValueError as err:
-            raise _unusable(url) from err
+            raise unusable(url) from err
         connection = pool.make_connection()
         try:
-            with _translated(url):
-                await connection.connect()
-                await connection.send_command("HMGET", META, "id", "partitions")
-                found = await connection.read_response()
+            with translated(url):
+                async with asyncio.timeout(timeout_s):
+                    await connection.connect()
+                    await connection.send_command("HMGET", META, "id", "partitions")
+                    found = await connection.read_response()
             log_id, count = _meta(url, found, None)
         except BaseException:
             await connection.disconnect(nowait=True)
@@ -289,7 +239,7 @@ class RedisAppender:
         if not records:
             return []
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(done, len(records), _pack_records(self._heads, records)))
+        self._waiting.append(_Waiting(done, len(records), pack_records(self._heads, records)))
         self._news.set()
         return await done
 
@@ -323,11 +273,11 @@ class RedisAppender:
     async def _write_together(self, together: list[_Waiting]) -> None:
         connection = self._connection
         try:
-            with _translated():
+            with translated():
                 async with asyncio.timeout(self._timeout_s):
                     await connection.send_packed_command([b"".join([w.packed for w in together])])
                     for waiting in together:
-                        waiting.settle([await _async_reply(connection) for _ in range(waiting.replies)])
+                        waiting.settle([await async_reply(connection) for _ in range(waiting.replies)])
         except LogError as err:
             with contextlib.suppress(redis.RedisError, OSError):
                 await connection.disconnect(nowait=True)
@@ -346,7 +296,7 @@ class _Waiting(NamedTuple):
         if self.done.done():
             return
         try:
-            self.done.set_result(_positions_of(replies))
+            self.done.set_result(positions_of(replies))
         except LogError as err:
             self.done.set_exception(err)
 
@@ -355,52 +305,6 @@ class _Waiting(NamedTuple):
             again = type(err)(*err.args)  # one exception each: raising a shared one would grow its traceback
             again.__cause__ = err.__cause__
             self.done.set_exception(again)
-
-
-def _connection_settings(retry: Any, timeout_s: float) -> dict[str, Any]:
-    """No retries of redis-py's own (they take seconds), both timeouts, RESP2 so that entries come as plain lists."""
-    return {
-        "protocol": 2,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "socket_read_size": 1 << 18,
-        "retry": retry(NoBackoff(), 0),
-        "retry_on_error": [],
-    }
-
-
-def _bulk(value: bytes) -> bytes:
-    return b"$%d\r\n%b\r\n" % (len(value), value)
-
-
-def _xadd_head(partition: int) -> bytes:
-    return b"*5\r\n$4\r\nXADD\r\n" + _bulk(stream_key(partition).encode()) + b"$1\r\n*\r\n$1\r\ne\r\n$"
-
-
-def _pack_records(heads: list[bytes], records: Sequence[tuple[int, bytes]]) -> bytes:
-    return b"".join([b"%b%d\r\n%b\r\n" % (heads[p], len(payload), payload) for p, payload in records])
-
-
-def _reply(connection: Any) -> Any:
-    """Return the reply; an error of one command is its reply, so that the others of the pipeline are still read."""
-    try:
-        return connection.read_response()
-    except redis.ResponseError as err:
-        return err
-
-
-async def _async_reply(connection: Any) -> Any:
-    try:
-        return await connection.read_response()
-    except redis.ResponseError as err:
-        return err
-
-
-def _positions_of(replies: list[Any]) -> list[int]:
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise LogError(f"the log refused an event: {reply}") from reply
-    return [position_of(reply) for reply in replies]
 
 
 def _check_count(partitions: int | None) -> None:
@@ -418,29 +322,3 @@ def _meta(url: str, found: Any, partitions: int | None) -> tuple[str, int]:
             f"start with --partitions {int(count)}, or with another log"
         )
     return log_id.decode(), int(count)
-
-
-def shown(url: str) -> str:
-    """Return the URL as messages may show it: without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
-def _unusable(url: str) -> SettingsError:
-    return SettingsError(
-        f"{shown(url)!r} is no log address: use redis://host:port, unix:///path or kafka://host:port/topic"
-    )
-
-
-@contextlib.contextmanager
-def _translated(url: str = "") -> Iterator[None]:
-    """Turn the client's exceptions into the house's."""
-    where = f" at {shown(url)}" if url else ""
-    try:
-        yield
-    except (redis.TimeoutError, TimeoutError) as err:
-        raise LogTimeout(f"the log{where} did not answer in time") from err
-    except redis.ConnectionError as err:
-        raise LogError(f"no log server{where}: {err}; start one, or look at its log") from err
-    except redis.RedisError as err:
-        raise LogError(f"the log{where} refused: {err}") from err

@@ -10,7 +10,8 @@ import pytest
 
 from events.errors import LogError, LogTimeout
 from events.log import START
-from events.redis_log import RedisAppender, RedisLog, entry_id_of, position_of
+from events.redis_log import RedisAppender, RedisLog
+from events.redis_protocol import entry_id_of, position_of
 from tests.servers import Valkey
 
 
