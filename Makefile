@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 ARGS ?=
 
-.PHONY: help setup demo up check test bench lock clean
+.PHONY: help setup demo up check test bench docs lock clean
 
 help:  ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ test: $(READY)  ## all tests, real servers included (ARGS="-k name")
 
 bench: $(READY)  ## the three benchmarks, each with its floor in the same run
 	@$(BIN)/kairos bench ingest --json && $(BIN)/kairos bench freshness --json && $(BIN)/kairos bench serving --json
+
+docs: $(READY)  ## write docs/features.md from the declarations
+	@$(BIN)/python -m feature_store docs/features.md
 
 lock: $(READY)  ## resolve the dependencies anew into the universal, hashed lock
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --all-extras -o requirements.lock pyproject.toml
