@@ -6,7 +6,8 @@ both ways put the same events into the log. Rules beyond the column names:
 * who: customer_id; without one anonymous_id; without one ``s:`` + session, or ``s:`` + order where there is no session
 * the event id is ``<directory>/<file>:<row>``, so a second replay of a file repeats its events
 * what is given back (a negative quantity of a purchase) is a ``refund``; quantities are counted up; 0 counts as 1
-* ``value`` is of the row, ``price`` of one unit: each is computed from the other; a negative price is left out
+* ``value`` is of the row, ``price`` of one unit: each is computed from the other, a price only where it comes out even
+  in millionths; a negative price is left out
 * category, brand and price that the row lacks are taken from the items file
 """
 
@@ -18,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from cli.replaying.columns import NO_CURRENCY, Columns
 from events.names import ALIASES, is_known
+from events.schema import MICROS
 
 _ORDERS: Final = ("purchase", "refund", "cancel_order")
 _MAX_QUANTITY: Final = 1_000_000
@@ -91,7 +93,7 @@ class Mapper:
         quantity = min(round(abs(row.quantity)) or 1, _MAX_QUANTITY) if row.quantity is not None else 1
         price = row.price if row.price is not None and row.price >= 0 else None
         value = abs(row.value) if row.value is not None else None
-        if price is None and value is not None:
+        if price is None and value is not None and round(value * MICROS) % quantity == 0:
             price = value / quantity
         if row.item_id:
             facts = self._facts.get(row.item_id, _NOTHING)

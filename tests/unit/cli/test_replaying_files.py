@@ -86,7 +86,8 @@ def test_a_basket_row_is_a_purchase_of_its_order_worth_what_was_paid(tmp_path: P
         "currency": "USD",
     }
     assert nothing["items"] == [{"item_id": "2", "price": 0.0}]
-    assert uneven["value"] == 1.0
+    assert uneven["items"] == [{"item_id": "3", "quantity": 3}], "a third has no exact price"
+    assert (uneven["value"], uneven["currency"]) == (1.0, "USD")
     assert decode(msgspec.json.encode(uneven), received_ms=1483271606000).event.value_micros == 1_000_000
 
 
