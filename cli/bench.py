@@ -6,15 +6,20 @@ JSON object on stdout; exit code 1, and the reasons, where a run gives no figure
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, Final, NoReturn
 
 import msgspec
 import typer
 
 from cli.embedded import store_part
 from events.errors import KairosError
+
+_BEGAN: Final = time.monotonic()
 
 _Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, progress on stderr.")]
 _Full = Annotated[
@@ -56,16 +61,23 @@ def _store(data_dir: Path, socket: Path) -> Sequence[str]:
 
 
 def _say(line: str) -> None:
-    typer.echo(f"bench: {line}", err=True)
+    typer.echo(f"bench {time.monotonic() - _BEGAN:5.0f} s: {line}", err=True)
+
+
+def _end(_number: int, _frame: FrameType | None) -> NoReturn:
+    """Turn a request to end into an exception, so that what was started is stopped."""
+    raise SystemExit(143)
 
 
 def _report(measure: Callable[[], dict[str, Any]], *, json: bool) -> None:
     """Run, print, and end with 1 where there is no figure."""
     from load_tests.benchmarks.processes import BenchmarkError
+    from load_tests.prepare import RefusedError
 
+    signal.signal(signal.SIGTERM, _end)
     try:
         report = measure()
-    except BenchmarkError as err:
+    except (BenchmarkError, RefusedError, OSError) as err:
         raise BenchError(f"no figure: {err}") from err
     text = msgspec.json.encode(report)
     typer.echo((text if json else msgspec.json.format(text)).decode())

@@ -57,7 +57,7 @@ class TrafficReport:
 
     @property
     def personalised_share(self) -> float:
-        """Share of answers with an item that is not from popularity and that differ from the cold slate."""
+        """Share of answers with an item of a personal source (`traffic.IMPERSONAL`) that differ from the cold slate."""
         return self.personalised / self.answers if self.answers else 0.0
 
     @property

@@ -33,6 +33,9 @@ WAIT_MS: Final = 500  # how long such an ask lets the API wait
 TRIES: Final = 5  # of a request without a definite answer
 BURST_S, BURST_EVERY_S, BURST_FACTOR = 1.0, 8.0, 2.0  # the schedule's bursts; the mean rate stays
 
+#: Sources that say nothing of the visitor: popularity, what fills a slate up, and what the words of a search match.
+IMPERSONAL: Final = ("popular", "cold_start", "catalog", "search")
+
 Tick = Callable[[TrafficReport], None]
 
 
@@ -297,7 +300,7 @@ class _Driver:
         self.report.degraded += slate.get("degraded") is not None
         sources = Counter(item["source"] for item in slate["items"])
         self.report.sources.update(sources)
-        own = any(not source.startswith("popular") and source != "cold_start" for source in sources)
+        own = any(not source.startswith(IMPERSONAL) for source in sources)
         if own and [item["item_id"] for item in slate["items"]] != self._cold:
             self.report.personalised += 1
 

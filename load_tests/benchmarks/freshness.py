@@ -8,9 +8,11 @@ slate with the token of that click, and counts until the answer reflects it, and
 from __future__ import annotations
 
 import asyncio
+import os
 import selectors
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -111,6 +113,9 @@ def _probe(
     seconds = size.warmup_s + size.seconds
     writing = background(stack.log_url, path, rate=size.rate, seconds=seconds + 1, customers=CUSTOMERS)
     children = [writing]
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    with suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, -15)  # the probes' own waiting for a core is not freshness
     try:
         with asyncio.Runner(loop_factory=_precise_loop) as runner:
             runner.run(_click(stack.url, world, size.probes, size.warmup_s))  # connections, caches: not counted
@@ -123,6 +128,8 @@ def _probe(
         state = msgspec.json.decode(probe.result(60))
         writing.result(60)
     finally:
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, niceness)
         for child in children:
             child.stop()
     return clicks, state, cores

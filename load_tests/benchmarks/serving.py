@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +25,8 @@ from load_tests.simulator.world import World
 
 LIMIT: Final = 20
 DEGRADED: Final = {"degraded": '"degraded":{', "cold": '"source":"cold_start"'}
-API_CORE, OTHER_CORE = 1, 0
+_CORES: Final = sorted(os.sched_getaffinity(0))
+OTHER_CORE, API_CORE = _CORES[0], _CORES[-1]
 
 Say = Callable[[str], None]
 
@@ -86,7 +88,8 @@ def measure(*, full: bool, say: Say, size: Size | None = None, keep: Path | None
             if keep is not None:
                 keep_histogram(answers, keep / f"serving-{number}")
         worst = max(rounds, key=lambda figures: figures["open_loop"]["p99_ms"])
-    worst["items"] = trained["items"]
+    worst["items"] = size.items
+    worst["model_items"] = trained["items"]
     settings = {
         **size._asdict(), "limit": LIMIT, "placements": PLACEMENTS, "unknown_share": UNKNOWN, "zipf": EXPONENT,
         "arrivals": "poisson", "cores": {"api, floor": API_CORE, "generator, store, flow": OTHER_CORE},

@@ -105,7 +105,7 @@ def train(stack: Stack, world: World, path: Path, *, sessions: int) -> dict[str,
     makers, tables = [], []
     for half in (1, 2):
         tables.append(path / f"past-{half}.parquet")
-        arguments = (str(tables[-1]), *size, str(half), str(sessions // 20))
+        arguments = (str(tables[-1]), *size, str(half), str(sessions // 20), str(int(half == 1)))
         makers.append(Child("past", module("load_tests.simulator.history", *arguments), path / "past.log", piped=True))
     for maker in makers:
         maker.result(600)

@@ -80,7 +80,7 @@ def _crawl(world: World, plan: Plan, dice: Dice) -> Shopping:
     for _ in range(20 + dice.below(40)):
         row = dice.below(world.catalogue.items)
         yield Step(
-            {"event": "view_item", **who, "items": [_line(world, row)], "context": {"user_agent": _BOT_AGENT}},
+            {"event": "view_item", **who, "items": [line_of(world, row)], "context": {"user_agent": _BOT_AGENT}},
             pause,
             "",
             row,
@@ -130,7 +130,7 @@ class _Session:
     def _do(self, name: str, rows: Sequence[int], placement: str = "", **more: Any) -> Shopping:
         event: dict[str, Any] = {"event": name, **self.who}
         if rows:
-            event["items"] = [_line(self.world, row, self.cart.get(row, 1)) for row in rows]
+            event["items"] = [line_of(self.world, row, self.cart.get(row, 1)) for row in rows]
         if self.recommended_by and name in {"select_item", "view_item", "add_to_cart"}:
             event["recommendation_id"] = self.recommended_by
         event.update(more, context=self.context)
@@ -230,13 +230,14 @@ class _Session:
             refund: dict[str, Any] = {
                 "event": "refund",
                 **self.who,
-                "items": [_line(self.world, back, self.cart[back])],
+                "items": [line_of(self.world, back, self.cart[back])],
             }
             refund |= {"order_id": order_id, "value": value, "currency": CURRENCY, "context": self.context}
             yield Step(refund, self.dice.between(3, 20) * 86_400.0, "", back)
 
 
-def _line(world: World, row: int, quantity: int = 1) -> dict[str, Any]:
+def line_of(world: World, row: int, quantity: int = 1) -> dict[str, Any]:
+    """Return an item as a line of an event."""
     goods = world.catalogue
     return {
         "item_id": goods.item_id(row),

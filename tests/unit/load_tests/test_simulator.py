@@ -14,6 +14,7 @@ import pytest
 from events.errors import EventError
 from events.wire import decode, split_body
 from load_tests.simulator import Dice, Shown, Stage, World, deliveries, history, shop
+from load_tests.simulator.history import inventory
 from load_tests.simulator.shopping import Plan
 from load_tests.simulator.stream import BURST_EVERY, plans
 from load_tests.simulator.wire import BREAKAGES, break_event, stamp
@@ -60,6 +61,13 @@ def test_history_table_has_one_row_per_event_and_item(world: World, tmp_path: An
     ]
     assert len(table) == rows
     assert Counter((row["item_id"], row["event"]) for row in table) == Counter(expected)
+
+
+def test_the_inventory_shows_every_item_once(world: World) -> None:
+    sessions = list(inventory(world, at_ms=NOW_MS))
+    seen = [event["items"][0]["item_id"] for events in sessions for event in events]
+    assert sorted(seen) == [world.catalogue.item_id(row) for row in range(1_000)]
+    assert max(map(len, sessions)) == 10
 
 
 def test_traffic_has_everything_that_a_shop_sees(world: World) -> None:
