@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -68,6 +68,7 @@ class Wire:
         pool: Any = client.connection_pool
         self._connection = pool.make_connection()
         self._turn = threading.Lock()
+        self._ahead = b""  # a question that was sent before it was asked
 
     def ask(self, packed: bytes, replies: int) -> list[Any]:
         """Send and return as many replies, refusals among them; connects again after a failure."""
@@ -78,6 +79,29 @@ class Wire:
                 return [_reply(connection) for _ in range(replies)]
             except BaseException:
                 connection.disconnect()  # a late reply must not meet the next command
+                raise
+
+    def ask_ahead(self, packed: bytes, plan: Callable[[Any], bytes]) -> Any:
+        """As `ask` for one reply, and send at once the question that will probably be asked next.
+
+        `plan(reply)` packs that question (``b""``: none), so that the server works on it while the caller works on this
+        reply. Asked something else next, its reply is thrown away.
+        """
+        connection = self._connection
+        with self._turn, translated():
+            try:
+                ahead, self._ahead = self._ahead, b""
+                reply = _reply(connection) if ahead else None
+                if ahead != packed or not reply:
+                    connection.send_packed_command([packed])
+                    reply = _reply(connection)
+                if following := plan(reply):
+                    connection.send_packed_command([following])
+                    self._ahead = following
+                return reply
+            except BaseException:
+                self._ahead = b""
+                connection.disconnect()
                 raise
 
     def close(self) -> None:

@@ -64,7 +64,7 @@ class CatalogItem(msgspec.Struct, omit_defaults=True, kw_only=True):
     attributes: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
 
 
-class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Event(msgspec.Struct, omit_defaults=True, kw_only=True, gc=False):
     """Something that happened in the shop. Strings are ``""`` and numbers 0 where the caller gave none."""
 
     event: str
