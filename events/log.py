@@ -1,7 +1,8 @@
 """The event log: what every backend promises. Room: events.
 
-A log has a fixed number of partitions, an id made with it, and positions that only grow. A position is an int64 whose
-order is all that it promises: the Kafka offset, or ``ms << 20 | seq`` of a stream id. `START` is before the first entry.
+A log has a fixed number of partitions, an id made with it, and positions that only grow. A position is an int64
+whose order is all that it promises: the Kafka offset, or ``ms << 20 | seq`` of a stream id. `START` is before the first
+entry.
 Two backends pass one contract suite: `events.redis_log` (default) and `events.kafka_log`.
 """
 
