@@ -74,12 +74,15 @@ def decode_ask(body: bytes) -> tuple[Ask, list[Advice]]:
         It cannot be read; field, value and remedy are named.
     """
     try:
-        return _checked(_strict.decode(body)), []
+        ask: Ask | None = _strict.decode(body)
     except msgspec.ValidationError as err:
         if not str(err).startswith("Object contains unknown field"):
             raise explained(err, body) from None
+        ask = None
     except (msgspec.DecodeError, ValueError, RecursionError) as err:
         raise explained(err, body) from None
+    if ask is not None:
+        return _checked(ask), []
     ask = _checked(decode_json(_lenient, body))
     unknown = [name for name in decode_json(_fields, body) if name not in _KNOWN]
     return ask, [_unknown(name) for name in unknown[:10]]

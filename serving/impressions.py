@@ -2,7 +2,7 @@
 
 An impression is a `view_item_list` event with `recommendation_id`, positions and the property `served`, by which the
 account tells our own entries from the shoppers'. When the log does not take them the buffer fills; what then does not
-fit is dropped and counted. Batches of unknown outcome are sent again: the flow drops repeats by event id.
+fit is dropped and counted. A batch of unknown outcome is sent again, so an impression may stand in the log twice.
 """
 
 from __future__ import annotations

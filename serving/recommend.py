@@ -110,7 +110,7 @@ class Recommend:
         lap.end("read")
         model = self._models.active
         scene = self._see(ask, look, advice)
-        found = retrieve(model, scene.history, ask.limit)
+        found = retrieve(model, scene.history, ask.limit, self._catalog)
         lap.end("retrieve")
         found = permitted(found, self._catalog, scene.forbidden) if found else None
         lap.end("filter")

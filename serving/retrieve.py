@@ -28,12 +28,24 @@ class Found(NamedTuple):
     rows: Rows
 
 
-def retrieve(model: ActiveModel | None, history: list[str], limit: int) -> Found | None:
-    """Return what the model finds, None where there is no model or it knows nothing of the history."""
+def retrieve(model: ActiveModel | None, history: list[str], limit: int, catalog: Catalog) -> Found | None:
+    """Return what the model finds, None where there is no model or it knows nothing of the history.
+
+    Items of the history that are newer than the model may be among it, if the catalogue knows them.
+    """
     if model is None or not history:
         return None
-    candidates = model.recommender.candidates(history, max(CANDIDATES, 2 * limit))
-    return Found(candidates, model.rows[candidates.rows]) if len(candidates) else None
+    candidates = model.recommender.candidates(history, max(CANDIDATES, 2 * limit), unseen=True)
+    if not len(candidates):
+        return None
+    if not candidates.unseen:
+        return Found(candidates, model.rows[candidates.rows])
+    table = len(model.rows)
+    rows = model.rows[np.minimum(candidates.rows, table - 1)]
+    for place, item_id in enumerate(candidates.unseen):
+        rows[candidates.rows == table + place] = catalog.row_of.get(item_id, -1)
+    known = rows >= 0
+    return Found(candidates.take(known), rows[known])
 
 
 def permitted(found: Found, catalog: Catalog, forbidden: Rows) -> Found:

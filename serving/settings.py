@@ -24,7 +24,7 @@ class ServingSettings(BaseSettings):
         ("*",), description="origins whose pages may call events and recommendations; no others are ever allowed"
     )
 
-    store_timeout_ms: int = Field(50, ge=1, le=5_000, description="how long an answer waits for the store")
+    store_timeout_ms: int = Field(100, ge=1, le=5_000, description="how long an answer waits for the store")
     wait_ms: int = Field(20, ge=0, le=1_000, description="default wait for the event named by `after`")
     breaker_open_ms: int = Field(500, ge=10, description="pause after three timeouts in a row, then one probe")
     log_impressions: bool = Field(True, description="append what was shown to the log (`view_item_list`, served)")
