@@ -52,11 +52,16 @@ def list_letters(
         rows = {"counts": counts, "letters": [_plain(kept) for kept in found]}
         typer.echo(msgspec.json.encode(rows).decode())
         return
-    table = Table("id", "when", "code", "field", "reason")
+    table = Table(box=None)
+    for column in ("id", "when", "code", "field"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("reason")
     for kept in found:
         letter = kept.letter
         table.add_row(kept.id, _when(letter), letter.code, letter.pointer, letter.reason)
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # ids must be whole where they are cut and pasted by programs
     console.print(table)
     kept_by = ", ".join(f"{name} {count:,}" for name, count in counts.items() if count) or "none"
     console.print(f"kept: {kept_by}", highlight=False)
