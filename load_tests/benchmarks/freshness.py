@@ -44,9 +44,10 @@ class Size(NamedTuple):
     probes: float = 50.0  # a second, of each kind
     warmup_s: float = 5.0
     seconds: float = 60.0
+    budget: str = "5s"  # of training
 
 
-FULL: Final = Size(items=100_000, sessions=400_000, probes=170.0, warmup_s=30.0, seconds=600.0)
+FULL: Final = Size(items=100_000, sessions=400_000, probes=170.0, warmup_s=30.0, seconds=600.0, budget="10m")
 
 
 class Clicks(NamedTuple):
@@ -73,7 +74,7 @@ def measure(*, full: bool, say: Say, size: Size | None = None) -> dict[str, Any]
     verdict = Verdict()
     with scratch() as path, stacks.running(path / "data", say) as stack:
         world = World(items=size.items, customers=50_000, seed=1)
-        trained = stacks.train(stack, world, path, sessions=size.sessions)
+        trained = stacks.train(stack, world, path, sessions=size.sessions, budget=size.budget)
         stacks.fill(stack, world)
         stack.wait_for_flows()
         model = stack.wait_for_model()

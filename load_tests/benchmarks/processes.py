@@ -147,12 +147,19 @@ def pin(pid: int, cores: set[int]) -> None:
             os.sched_setaffinity(int(task.name), usable)
 
 
+def machine_cpu_s() -> float:
+    """Return the CPU seconds that the whole machine has been busy."""
+    user, nice, system, _idle, _wait, *interrupts = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
+    return (user + nice + system + sum(interrupts)) / _TICKS
+
+
 class CoresUsed:
-    """CPU seconds a second of some processes between two moments."""
+    """CPU seconds a second of some processes between two moments, and of the rest of the machine as ``others``."""
 
     def __init__(self, pids: dict[str, int]) -> None:
         self._pids = pids
         self._before = {name: cpu_s(pid) for name, pid in pids.items()}
+        self._busy = machine_cpu_s()
         self._began = time.monotonic()
 
     def seconds(self) -> dict[str, float]:
@@ -162,4 +169,6 @@ class CoresUsed:
     def cores(self) -> dict[str, float]:
         """Return the cores in use since then, by name."""
         took = max(time.monotonic() - self._began, 1e-9)
-        return {name: used / took for name, used in self.seconds().items()}
+        used = self.seconds()
+        used["others"] = machine_cpu_s() - self._busy - sum(used.values())
+        return {name: seconds / took for name, seconds in used.items()}

@@ -98,7 +98,7 @@ def running(directory: Path, say: Say, *, flows: int = 1) -> Iterator[Stack]:
         up.stop(signal.SIGTERM, timeout_s=30)
 
 
-def train(stack: Stack, world: World, path: Path, *, sessions: int) -> dict[str, Any]:
+def train(stack: Stack, world: World, path: Path, *, sessions: int, budget: str) -> dict[str, Any]:
     """Make a past of so many sessions, train on it, activate the model; return the training's report."""
     stack.say(f"a past of {sessions:,} sessions")
     size = (str(world.catalogue.items), str(world.customers.count), str(world.seed))
@@ -111,7 +111,7 @@ def train(stack: Stack, world: World, path: Path, *, sessions: int) -> dict[str,
         maker.result(600)
     stack.say("training")
     sources = [word for table in tables for word in ("--from", str(table))]
-    command = kairos("train", *sources, "--data-dir", str(stack.directory), "--activate", "--budget", "90s", "--json")
+    command = kairos("train", *sources, "--data-dir", str(stack.directory), "--activate", "--budget", budget, "--json")
     trainer = Child("kairos train", command, path / "train.log", piped=True)
     report: dict[str, Any] = msgspec.json.decode(trainer.result(900))
     return report
@@ -123,7 +123,7 @@ def fill(stack: Stack, world: World) -> None:
     asyncio.run(load_catalogue(stack.url, world.catalogue, key=stack.key))
 
 
-def bring_customers(stack: Stack, world: World, *, customers: int, views: int = 5) -> None:
+def bring_customers(stack: Stack, world: World, *, customers: int, views: int = 3) -> None:
     """Give the first customers of the world a session of the last ten minutes."""
     stack.say(f"{customers:,} customers with a live session")
     now_ms = int(1000 * time.time())

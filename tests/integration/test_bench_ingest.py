@@ -19,7 +19,7 @@ def test_a_backlog_is_drained_whole(bare: bool) -> None:
     drain = ingest._drained(_store, records, 2, verdict, bare=bare)
     assert verdict.reasons == []
     assert drain.events_per_s > 0
-    assert set(drain.cores) == {"store", "flow-0", "flow-1"}
+    assert set(drain.cores) == {"store", "flow-0", "flow-1", "others"}
 
 
 def test_flow_and_bare_loop_count_the_same_customers() -> None:
