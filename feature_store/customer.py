@@ -100,22 +100,25 @@ def _prefer(customer: Customer, lines: Sequence[Line], weight: float) -> None:
     categories, brands, bands = customer.categories, customer.brands, customer.price_bands
     for line in lines:
         if category := line.category:
-            categories[category] = categories.get(category, 0.0) + weight
-            if len(categories) > _SLACK:
-                keep_strongest(categories, KEEP_TASTES)
+            known = categories.get(category)
+            if known is None:
+                _make_room(categories)
+            categories[category] = weight + (known or 0.0)
         if brand := line.brand:
-            brands[brand] = brands.get(brand, 0.0) + weight
-            if len(brands) > _SLACK:
-                keep_strongest(brands, KEEP_TASTES)
+            known = brands.get(brand)
+            if known is None:
+                _make_room(brands)
+            brands[brand] = weight + (known or 0.0)
         if (price := line.price_micros) > 0:
             band = price.bit_length()
             bands[band] = bands.get(band, 0.0) + weight
 
 
-def keep_strongest(sums: dict[str, float], keep: int) -> None:
-    """Drop all but the `keep` greatest sums, in place and in order; among equals the newer stays."""
-    for key in sorted(sums, key=sums.__getitem__)[:-keep]:
-        del sums[key]
+def _make_room(sums: dict[str, float]) -> None:
+    """Where a further key would be too many, drop all but the greatest sums, in place; among equals the newer stays."""
+    if len(sums) >= _SLACK:
+        for key in sorted(sums, key=sums.__getitem__)[:-KEEP_TASTES]:
+            del sums[key]
 
 
 def _move_landmark(customer: Customer, at_ms: int) -> None:

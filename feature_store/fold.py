@@ -109,7 +109,7 @@ def fold(
     effects = Effects({}, {}, [], {}, [], list(decoded.dead))
     head.dead_lettered += len(decoded.dead)
     watermark, last = head.watermark_ms, None
-    touched, counts = effects.customers, effects.counts
+    touched, counts, count = effects.customers, effects.counts, popularity.count
     duplicates = served = 0
     for position, event, key in zip(decoded.positions, decoded.events, decoded.keys, strict=True):
         if not key:
@@ -128,7 +128,7 @@ def fold(
             head.customers += 1
         digest = digest_of(event.event_id.encode())
         seen = customer.seen
-        if digest in seen and is_repeat(seen, digest):
+        if seen.find(digest) >= 0 and is_repeat(seen, digest):  # `in` on a bytearray costs four times as much
             duplicates += 1
             continue
         apply(customer, event)
@@ -137,8 +137,9 @@ def fold(
         touched[key] = customer
         if event.at_ms > watermark:
             watermark = event.at_ms
-        if event.event in KINDS:
-            popularity.count(counts, event, watermark)
+        kind = KINDS.get(event.event)
+        if kind is not None:
+            count(counts, kind, event, watermark)
         last = event
     head.catalog += len(effects.changes)
     head.applied += len(decoded.events) - len(effects.changes) - duplicates - served

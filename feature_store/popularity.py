@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from events.schema import Event
-from feature_store.vocabulary import KINDS
 
 BUCKET_MS: Final = 6 * 3_600_000
 KEEP_BUCKETS: Final = 28
@@ -21,9 +20,8 @@ def bucket_of(at_ms: int) -> int:
     return at_ms // BUCKET_MS
 
 
-def count(counts: Counts, event: Event, watermark_ms: int) -> None:
-    """Add the items of an event of `KINDS` to its bucket, unless the bucket is already dropped."""
-    kind = KINDS[event.event]
+def count(counts: Counts, kind: str, event: Event, watermark_ms: int) -> None:
+    """Add the items of an event to its bucket under a letter of `KINDS`, unless the bucket is already dropped."""
     bucket = event.at_ms // BUCKET_MS
     if bucket <= watermark_ms // BUCKET_MS - KEEP_BUCKETS:
         return

@@ -72,27 +72,31 @@ def advance(session: Session, at_ms: int, session_id: str, touched: Sequence[Lin
         if not known:
             session.session_id = session_id
     if touched:
-        _touch(session, touched, code, at_ms)
+        _touch(session, touched, code, at_ms, late=at_ms < last_ms)
     if at_ms > last_ms:
         session.last_ms = at_ms
     return opened
 
 
-def _touch(session: Session, lines: Sequence[Line], code: int, at_ms: int) -> None:
-    items, time = session.recent_items, at_ms.to_bytes(_TIME, "big")
-    late = time < session.recent_ms[-_TIME:]
+def _touch(session: Session, lines: Sequence[Line], code: int, at_ms: int, *, late: bool) -> None:
+    items, codes, times, time = (
+        session.recent_items,
+        session.recent_codes,
+        session.recent_ms,
+        at_ms.to_bytes(_TIME, "big"),
+    )
     for line in lines:
         if late:
             _insert(session, line.item_id, code, time)
         else:
             items.append(line.item_id)
-            session.recent_codes.append(code)
-            session.recent_ms += time
+            codes.append(code)
+            times.extend(time)
     if at_ms >= session.opened_ms:
         session.fresh += len(lines)
     surplus = len(items) - KEEP_RECENT
     if surplus > 0:
-        del items[:surplus], session.recent_codes[:surplus], session.recent_ms[: surplus * _TIME]
+        del items[:surplus], codes[:surplus], times[: surplus * _TIME]
         if session.fresh > KEEP_RECENT:
             session.fresh = KEEP_RECENT
 
