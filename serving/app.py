@@ -50,6 +50,7 @@ Task = Callable[[], Awaitable[None]]
 
 def create_app(settings: ServingSettings) -> FastAPI:
     """Return the application; nothing is connected before its lifespan begins."""
+    settings.check()
     metrics = Metrics()
     access = Access(settings.secret_key, settings.publishable_key)
     backends = Backends(settings)

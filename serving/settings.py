@@ -7,6 +7,9 @@ from pathlib import Path
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from events.errors import SettingsError
+from events.redis_log import shown
+
 
 class ServingSettings(BaseSettings):
     """Settings of one API process, from arguments, then ``KAIROS_*`` variables."""
@@ -33,3 +36,14 @@ class ServingSettings(BaseSettings):
     shed_lag_ms: int = Field(30_000, ge=100, description="intake answers 429 when the flow is this far behind")
     shed_memory_share: float = Field(0.9, gt=0, le=1, description="… or the store this full, of `maxmemory`")
     shed_memory_bytes: int = Field(0, ge=0, description="… or beyond this many bytes; 0: no such limit")
+
+    def check(self) -> None:
+        """Raise `SettingsError` for an address that no attempt will reach."""
+        for name, url, schemes in (
+            ("log", self.log_url, ("redis", "rediss", "unix", "kafka")),
+            ("store", self.store_url, ("redis", "rediss", "unix")),
+        ):
+            if url.partition("://")[0] not in schemes:
+                raise SettingsError(
+                    f"the {name} cannot be at {shown(url)}: use one of {', '.join(s + '://' for s in schemes)}"
+                )
