@@ -177,17 +177,19 @@ def _values(table: Any, name: str, number: bool) -> list[Any]:
     """Return a column as Python values: numbers as they are, all else as text; None where there is nothing."""
     column = table.column(name)
     kind = column.type
-    values: list[Any] = column.to_pylist()
-    if number:
-        if pa.types.is_floating(kind):
-            return [None if value is None or value != value else value for value in values]
-        return values
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return values
     if pa.types.is_floating(kind):
-        return [None if value is None or value != value else _whole(value) for value in values]
-    return [None if value is None else str(value) for value in values]
+        column = pc.if_else(pc.is_nan(column), pa.scalar(None, kind), column)
+    if column.null_count or not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+        values: list[Any] = column.to_pylist()
+    else:
+        values = column.to_numpy().tolist()  # several times faster
+    if number or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return values
+    if pa.types.is_integer(kind) and not column.null_count:
+        return list(map(str, values))
+    return [None if value is None else _text(value) for value in values]
 
 
-def _whole(value: float) -> str:
-    return str(int(value)) if value.is_integer() else str(value)
+def _text(value: object) -> str:
+    """Return an id as text; one that a table kept as a float, because some were missing, is whole again."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
