@@ -71,16 +71,19 @@ def measure(*, full: bool, say: Say, size: Size | None = None) -> dict[str, Any]
         A process ended or did not come up.
     """
     size = size or (FULL if full else Size())
-    verdict = Verdict()
     with scratch() as path, stacks.running(path / "data", say) as stack:
-        world = World(items=size.items, customers=50_000, seed=1)
-        trained = stacks.train(stack, world, path, sessions=size.sessions, budget=size.budget)
-        stacks.fill(stack, world)
-        stack.wait_for_flows()
-        model = stack.wait_for_model()
-        say(f"probing for {size.seconds:.0f} s beside {size.rate:.0f} events/s")
-        clicks, state, cores = _probe(stack, world, size, path)
-        account = stack.wait_for_flows()
+        shop = stacks.opened(
+            stack, path, items=size.items, customers=50_000, sessions=size.sessions, budget=size.budget
+        )
+        return measured(shop, size, full=full)
+
+
+def measured(shop: stacks.Shop, size: Size, *, full: bool) -> dict[str, Any]:
+    """Measure on a stack that is ready; return the report."""
+    verdict = Verdict()
+    shop.stack.say(f"probing for {size.seconds:.0f} s beside {size.rate:.0f} events/s")
+    clicks, state, cores = _probe(shop.stack, shop.world, size, shop.path)
+    account = shop.stack.wait_for_flows()
     _judge(verdict, clicks, state, account)
     figures = {
         "rate": size.rate,
@@ -92,8 +95,8 @@ def measure(*, full: bool, say: Say, size: Size | None = None) -> dict[str, Any]
         "lag_p99_ms": {"state": state["lag_ms"]["p99"], "answers": clicks.lag.ms(99)},
     }
     settings = {
-        **size._asdict(), "wait_ms": WAIT_MS, "customers": account["customers"], "model": model, "pinned": False,
-        "training": trained["metrics"], "background": "appended to the log", "full": full,
+        **size._asdict(), "wait_ms": WAIT_MS, "customers": account["customers"], "model": shop.model, "pinned": False,
+        "training": shop.trained["metrics"], "background": "appended to the log", "full": full,
     }  # fmt: skip
     return verdict.report("freshness", figures, facts(settings, cores))
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +20,6 @@ from load_tests.benchmarks.generator import background, figures, generate, keep_
 from load_tests.benchmarks.processes import BenchmarkError, Child, CoresUsed, module, pin, scratch
 from load_tests.http_client import Client
 from load_tests.open_loop import Report, Spec, Target, TargetReport
-from load_tests.simulator.world import World
 
 LIMIT: Final = 20
 DEGRADED: Final = {"degraded": '"degraded":{', "cold": '"source":"cold_start"'}
@@ -70,34 +68,39 @@ def measure(*, full: bool, say: Say, size: Size | None = None, keep: Path | None
         A process ended or did not come up.
     """
     size = size or (FULL if full else Size())
-    verdict = Verdict()
-    with scratch() as path, ExitStack() as stopping:
-        stack = stopping.enter_context(stacks.running(path / "data", say))
-        world = World(items=size.items, customers=max(200_000, size.customers), seed=1)
-        trained = stacks.train(stack, world, path, sessions=size.sessions, budget=size.budget)
-        stacks.fill(stack, world)
-        stacks.bring_customers(stack, world, customers=size.customers)
-        account = stack.wait_for_flows()
-        model = stack.wait_for_model()
-        floor = _start_floor(stack, Path(trained["path"]), size, path)
-        stopping.callback(floor.child.stop)
-        asks = path / "asks.ndjson"
-        who = write_asks(asks, world, customers=size.customers, count=200_000, limit=LIMIT, seed=1)
-        _pin(stack, floor)
-        rounds = []
+    customers = max(200_000, size.customers)
+    with scratch() as path, stacks.running(path / "data", say) as stack:
+        shop = stacks.opened(
+            stack, path, items=size.items, customers=customers, sessions=size.sessions, budget=size.budget
+        )
+        return measured(shop, size, full=full, keep=keep)
+
+
+def measured(shop: stacks.Shop, size: Size, *, full: bool, keep: Path | None = None) -> dict[str, Any]:
+    """Measure on a stack that is ready; return the report."""
+    verdict, rounds = Verdict(), []
+    stacks.bring_customers(shop.stack, shop.world, customers=size.customers)
+    account = shop.stack.wait_for_flows()
+    asks = shop.path / "asks.ndjson"
+    who = write_asks(asks, shop.world, customers=size.customers, count=200_000, limit=LIMIT, seed=1)
+    floor = _start_floor(shop, size)
+    try:
+        _pin(shop.stack, floor)
         for number in range(size.rounds):
-            found, answers = _round(stack, floor, asks, who, size, path, verdict, say, number)
+            found, answers = _round(shop, floor, asks, who, size, verdict, number)
             rounds.append(found)
             if keep is not None:
                 keep_histogram(answers, keep / f"serving-{number}")
-        worst = max(rounds, key=lambda figures: figures["open_loop"]["p99_ms"])
+    finally:
+        floor.child.stop()
+    worst = max(rounds, key=lambda figures: figures["open_loop"]["p99_ms"])
     worst["items"] = size.items
-    worst["model_items"] = trained["items"]
+    worst["model_items"] = shop.trained["items"]
     settings = {
         **size._asdict(), "limit": LIMIT, "placements": PLACEMENTS, "unknown_share": UNKNOWN, "zipf": EXPONENT,
         "arrivals": "poisson", "cores": {"api, floor": API_CORE, "generator, store, flow": OTHER_CORE},
-        "model": model, "training": trained["metrics"], "customers_with_state": account["customers"], "full": full,
-        "slate_cache": False,
+        "model": shop.model, "training": shop.trained["metrics"], "customers_with_state": account["customers"],
+        "full": full, "slate_cache": False,
     }  # fmt: skip
     context = facts(settings, worst.pop("cores"))
     return verdict.report("serving", worst, context)
@@ -120,10 +123,10 @@ async def _parts(floor: _Floor) -> dict[str, Any]:
         await client.close()
 
 
-def _start_floor(stack: stacks.Stack, model: Path, size: Size, path: Path) -> _Floor:
-    partitions = str(len(stack.status()["positions"]))
-    arguments = (stack.store_url, partitions, str(size.customers), str(model))
-    child = Child("floor", module("load_tests.floors.serving", *arguments), path / "floor.log", piped=True)
+def _start_floor(shop: stacks.Shop, size: Size) -> _Floor:
+    partitions = str(len(shop.stack.status()["positions"]))
+    arguments = (shop.stack.store_url, partitions, str(size.customers), shop.trained["path"])
+    child = Child("floor", module("load_tests.floors.serving", *arguments), shop.path / "floor.log", piped=True)
     output = child.popen.stdout
     assert output is not None  # noqa: S101 - it is piped
     port = int(output.readline() or 0)
@@ -140,10 +143,10 @@ def _pin(stack: stacks.Stack, floor: _Floor) -> None:
 
 
 def _round(
-    stack: stacks.Stack, floor: _Floor, asks: Path, who: list[str], size: Size, path: Path, verdict: Verdict, say: Say,
-    number: int,
+    shop: stacks.Shop, floor: _Floor, asks: Path, who: list[str], size: Size, verdict: Verdict, number: int
 ) -> tuple[dict[str, Any], TargetReport]:  # fmt: skip
     """Measure once: the open loop with the floor in it, then saturation."""
+    stack, path, say = shop.stack, shop.path, shop.stack.say
     api = {name: pid for name, pid in stack.pids().items() if name.startswith("api")}
     answers = Target("answers", f"{stack.url}/v1/recommendations", str(asks), size.rate, DEGRADED)
     bare = Target("floor", f"{floor.url}/", "", size.floor_rate)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -96,6 +96,25 @@ def running(directory: Path, say: Say, *, flows: int = 1) -> Iterator[Stack]:
         yield Stack(directory, up, say)
     finally:
         up.stop(signal.SIGTERM, timeout_s=30)
+
+
+class Shop(NamedTuple):
+    """A stack with a catalogue and a model of a world."""
+
+    stack: Stack
+    world: World
+    path: Path  # for scratch files
+    trained: dict[str, Any]  # what `kairos train` reports
+    model: dict[str, Any]  # what answers name
+
+
+def opened(stack: Stack, path: Path, *, items: int, customers: int, sessions: int, budget: str) -> Shop:
+    """Train on the past of a world and load its catalogue."""
+    world = World(items=items, customers=customers, seed=1)
+    trained = train(stack, world, path, sessions=sessions, budget=budget)
+    fill(stack, world)
+    stack.wait_for_flows()
+    return Shop(stack, world, path, trained, stack.wait_for_model())
 
 
 def train(stack: Stack, world: World, path: Path, *, sessions: int, budget: str) -> dict[str, Any]:
