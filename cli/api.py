@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -24,20 +25,24 @@ def api(
 ) -> None:
     """Serve the HTTP API with one process."""
     import uvicorn
+
     from serving.app import create_app
     from serving.settings import ServingSettings
 
     settings = load(data_dir=data_dir, host=host, port=port)
     log_url, store_url = urls(log, store)
-    app = create_app(
-        ServingSettings(
-            log_url=log_url, store_url=store_url, data_dir=settings.data_dir, secret_key=settings.secret_key
-        )
-    )
+    given: dict[str, Any] = {"data_dir": settings.data_dir, "secret_key": settings.secret_key}
+    app = create_app(ServingSettings(log_url=log_url, store_url=store_url, **given))
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False,
         server_header=False, timeout_graceful_shutdown=_GRACE_S, log_level="warning",
     )  # fmt: skip
     # As a socket object, not as uvicorn's `fd`, which takes it for a unix socket and so leaves Nagle's algorithm on.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)  # uvicorn stops cleanly, then raises the signal that stopped it once more
     sockets = [socket.socket(fileno=fd)] if fd is not None else None
     uvicorn.Server(config).run(sockets=sockets)
+
+
+def _end(*_: object) -> NoReturn:
+    raise SystemExit(0)

@@ -3,7 +3,6 @@ Dockerfile installs them, and every command of ours run as a plain process on re
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -12,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -34,10 +34,6 @@ def stage(target: str) -> str:
     found = re.search(rf"^FROM \S+ AS {target}$(.*?)(?=^FROM |\Z)", DOCKERFILE, re.MULTILINE | re.DOTALL)
     assert found, f"docker/Dockerfile has no target {target}"
     return found[1]
-
-
-def copied(target: str) -> list[str]:
-    return re.findall(r"^COPY (\w+) \1$", stage("base") + stage(target), re.MULTILINE)
 
 
 def install_command(target: str, python: Path) -> list[str]:
@@ -68,15 +64,24 @@ def test_every_reference_of_the_compose_file_exists() -> None:
         for volume in service.get("volumes") or []:
             assert volume.partition(":")[0] in COMPOSE["volumes"]
     for service in OURS.values():
-        stage(service["build"]["target"])
+        assert 'ENTRYPOINT ["kairos"]' in stage(service["build"]["target"])
 
 
-def test_every_room_that_an_image_copies_exists_and_reaches_the_build() -> None:
+def test_the_wheel_of_the_images_holds_every_room_of_the_project() -> None:
+    packed = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     let_in = (REPOSITORY / ".dockerignore").read_text().split()
-    for target in ("serving", "dataflow", "train"):
-        for room in copied(target):
-            assert (REPOSITORY / room).is_dir()
-            assert f"!{room}" in let_in
+    copied = re.findall(r"^COPY (\w+) \1$", stage("wheel"), re.MULTILINE)
+    assert sorted(copied) == sorted(packed["packages"])
+    assert all(f"!{room}" in let_in for room in copied)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the project's wheel as the Dockerfile does."""
+    directory = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", directory]
+    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True)
+    return next(directory.glob("kairos-*.whl"))
 
 
 def test_the_flows_of_the_compose_file_own_every_partition_once() -> None:
@@ -98,19 +103,19 @@ def test_the_flows_of_the_compose_file_own_every_partition_once() -> None:
     ],
 )
 def test_an_image_holds_what_it_needs_and_no_more(
-    target: str, absent: tuple[str, ...], program: str, tmp_path: Path
+    target: str, absent: tuple[str, ...], program: str, wheel: Path, tmp_path: Path
 ) -> None:
     python = tmp_path / "v" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
     command = install_command(target, python)
     if subprocess.run([*command, "--offline"], cwd=REPOSITORY, capture_output=True, check=False).returncode:
         subprocess.run(command, cwd=REPOSITORY, check=True)  # the cache of `make setup` is gone
-    for room in copied(target):
-        shutil.copytree(REPOSITORY / room, tmp_path / "app" / room, ignore=shutil.ignore_patterns("__pycache__"))
+    uv = str(Path(sys.executable).with_name("uv"))
+    subprocess.run([uv, "pip", "install", "-q", "--python", python, "--no-deps", wheel], check=True)
     check = f"{program}\nimport importlib.util as u\nprint([m for m in {absent!r} if u.find_spec(m)])"
     answer = subprocess.run(
         [python, "-P", "-c", check],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "app"), "HOME": str(tmp_path)},
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -135,17 +140,16 @@ def test_every_command_of_the_compose_file_runs_as_a_plain_process(
 ) -> None:
     port = free_port()
     addresses = {"redis://store:6379": own_valkey.tcp_url, "kafka://kafka:9092/events": kafka.topic_url()}
-    entrypoint = json.loads(re.search(r"^ENTRYPOINT (.*)$", stage("base"), re.MULTILINE)[1])  # type: ignore[index]
 
     def command(name: str) -> list[str]:
         words = [str(port) if word == "8000" else word for word in OURS[name]["command"]]
-        return [sys.executable, *entrypoint[1:], *words]
+        return [str(Path(sys.executable).with_name("kairos")), *words]  # every target's entry point
 
     def environment(name: str) -> dict[str, str]:
         given = OURS[name].get("environment") or {}
         told = {key: addresses.get(value, value) for key, value in given.items()}
         told |= {"KAIROS_SECRET_KEY": "s" * 32} if "KAIROS_SECRET_KEY" in told else {}
-        return {**os.environ, "PYTHONPATH": str(REPOSITORY), "KAIROS_DATA_DIR": str(tmp_path), **told}
+        return {**os.environ, "KAIROS_DATA_DIR": str(tmp_path), **told}
 
     for name in ("log", "train"):
         answer = subprocess.run(command(name), env=environment(name), capture_output=True, text=True, check=False)
