@@ -8,7 +8,8 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 ARGS ?=
-# What the processes of the stack import: compiled to bytecode once here, instead of in each of them at its first start.
+# Compiled once here, instead of by each process at its first start: the bytecode of what the stack imports, and the
+# loops of `models` (numba).
 WARM := import bytewax, confluent_kafka, faiss, fastapi, httptools, lightgbm, numba, onnxruntime, polars, prometheus_client, \
   pyarrow.parquet, pydantic_settings, redis.asyncio, rich.live, sklearn.utils.extmath, structlog, typer, uvicorn, uvloop
 
@@ -25,7 +26,7 @@ $(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-uv.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync -q --require-hashes requirements.lock requirements-uv.lock
 	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install -q --no-deps --no-build-isolation -e .
-	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c "$(WARM)"
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -c "$(WARM)" & $(BIN)/python -c "import models; models.warm()"; wait
 	@touch $(READY)
 
 demo: $(READY)  ## the whole engine on this machine, with live shop traffic (ARGS="--for 20s --json")

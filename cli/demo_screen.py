@@ -111,11 +111,12 @@ class Screen:
         """Print the account."""
         if self._playing is not None:
             self._progress.update(self._playing, total=1, completed=1)
+        under_way = f", {summary.unknown:,} under way" if summary.unknown else ""
         verdict = "exact" if summary.exact else "interrupted" if summary.interrupted else "NOT EXACT"
         self.say(
             f"\n{summary.events_sent:,} events sent = {summary.events_applied:,} applied + {summary.duplicates:,} "
             f"duplicates + {summary.dead_lettered:,} dead-lettered ({summary.expected_dead_letters:,} were broken on "
-            f"purpose): {verdict}\n"
+            f"purpose): {verdict}{under_way}\n"
             f"{summary.customers:,} customers, {summary.answers:,} answers, "
             f"{summary.personalised_share:.0%} personalised, {summary.degraded_share:.2%} degraded\n"
             f"answer p99 {summary.answer_p99_ms:.1f} ms, event to answer p99 {summary.freshness_p99_ms:.1f} ms"
