@@ -106,38 +106,44 @@ def _lists(
 ) -> Lists:
     features: list[Floats] = []
     clicked: list[Floats] = []
+    weights: list[Floats] = []
     for session, place in chosen:
         low = labelled.indptr[session]
         found = recommender.retrieve(np.ascontiguousarray(labelled.items[max(low, low + place - 50) : low + place]))
-        kept = _sample(found, labelled.items[low + place], random)
-        if kept is not None:
+        target = labelled.items[low + place]
+        if target in found.rows:
+            kept, stands_for = _sample(found, target, random)
             features.append(kept.features)
-            clicked.append((kept.rows == labelled.items[low + place]).astype(np.float32))
+            clicked.append((kept.rows == target).astype(np.float32))
+            weights.append(stands_for)
     edges = np.zeros(len(features) + 1, dtype=np.int64)
     np.cumsum([len(part) for part in features], out=edges[1:])
     if not features:
-        return Lists(np.zeros((0, len(FEATURES)), np.float32), np.zeros(0, np.float32), edges)
-    return Lists(np.concatenate(features), np.concatenate(clicked), edges)
+        nothing = np.zeros(0, np.float32)
+        return Lists(np.zeros((0, len(FEATURES)), np.float32), nothing, nothing, edges)
+    return Lists(np.concatenate(features), np.concatenate(clicked), np.concatenate(weights), edges)
 
 
-def _sample(found: Candidates, target: int, random: np.random.Generator) -> Candidates | None:
-    """The head of a list, the session's own items, some of the rest, and the clicked one; None without it."""
-    hit = found.rows == target
-    if not hit.any():
-        return None
-    kept = hit | (np.arange(len(found)) < HEAD) | (found.features[:, IN_SESSION] > 0)
+def _sample(found: Candidates, target: int, random: np.random.Generator) -> tuple[Candidates, Floats]:
+    """The head of a list, the session's own items, the clicked one and some of the rest; what each stands for."""
+    kept = (found.rows == target) | (np.arange(len(found)) < HEAD) | (found.features[:, IN_SESSION] > 0)
+    stands_for = np.ones(len(found), dtype=np.float32)
     rest = np.flatnonzero(~kept)
     if len(rest):
-        kept[random.choice(rest, min(SAMPLE, len(rest)), replace=False)] = True
-    return found.take(kept)
+        drawn = random.choice(rest, min(SAMPLE, len(rest)), replace=False)
+        kept[drawn] = True
+        stands_for[drawn] = len(rest) / len(drawn)
+    return found.take(kept), stands_for[kept]
 
 
 def _join(parts: list[Lists]) -> Lists:
     edges = [np.zeros(1, dtype=np.int64)]
     for part in parts:
         edges.append(part.edges[1:] + edges[-1][-1])
-    features = np.concatenate([part.features for part in parts])
-    return Lists(features, np.concatenate([part.clicked for part in parts]), np.concatenate(edges))
+    columns = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "clicked", "stands_for")
+    )
+    return Lists(*columns, np.concatenate(edges))
 
 
 def ranks(scores: Floats, lists: Lists) -> npt.NDArray[np.int64]:

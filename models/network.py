@@ -29,12 +29,15 @@ class Lists:
         ``(rows, features)`` float32.
     clicked
         ``(rows,)`` float32, 1.0 for the list's clicked candidate.
+    stands_for
+        ``(rows,)`` float32: how many candidates of the full list a row stands for, 1.0 but for sampled ones.
     edges
         ``(lists + 1,)`` int64: where each list begins.
     """
 
     features: Floats
     clicked: Floats
+    stands_for: Floats
     edges: Longs
 
     def __len__(self) -> int:
@@ -49,7 +52,7 @@ class Lists:
         """The lists low .. high - 1."""
         edges = self.edges[low : high + 1]
         rows = slice(edges[0], edges[-1])
-        return Lists(self.features[rows], self.clicked[rows], edges - edges[0])
+        return Lists(self.features[rows], self.clicked[rows], self.stands_for[rows], edges - edges[0])
 
 
 def softmax(scores: Floats, edges: Longs) -> Floats:
@@ -101,6 +104,9 @@ def train(
 ) -> tuple[Layers, Floats, Floats]:
     """Fit the network to the clicks by the softmax over each list (Adam, cosine step size).
 
+    A sampled row's score is raised by the log of what it stands for, so that the softmax is that of the full list;
+    without it the lower candidates come out too high (diginetica: HitRate@20 .467 instead of .548).
+
     Returns
     -------
         Layers, and the mean and spread that standardise the input.
@@ -111,6 +117,7 @@ def train(
     """
     random = np.random.default_rng(seed)
     mean, scale = standards(lists.features)
+    raised = np.log(lists.stands_for)
     inputs = np.clip((lists.features - mean) / scale, -6, 6)
     widths = (inputs.shape[1], *hidden, 1)
     layers: Layers = [
@@ -128,7 +135,7 @@ def train(
         for low in range(0, len(order), batch):
             rows, edges = _rows(lists.edges, order[low : low + batch])
             values = forward(layers, inputs[rows])
-            error = softmax(values[-1][:, 0], edges) - lists.clicked[rows]
+            error = softmax(values[-1][:, 0] + raised[rows], edges) - lists.clicked[rows]
             gradients = backward(layers, values, (error / np.float32(len(edges) - 1))[:, None])
             step += 1
             rate = 0.004 * (0.5 + 0.5 * np.cos(np.pi * step / steps)) + 1e-5

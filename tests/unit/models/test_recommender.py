@@ -186,7 +186,7 @@ def test_the_network_finds_the_column_that_decides() -> None:
     clicked = np.zeros(4_000, dtype=np.float32)
     for low in edges[:-1]:
         clicked[low + features[low : low + 10, 4].argmax()] = 1.0
-    lists = Lists(features, clicked, edges)
+    lists = Lists(features, clicked, np.ones_like(clicked), edges)
     trained = network.train(lists, seed=0, epochs=10)
     assert learning.mrr(network.score(*trained, features), lists) > 0.9
 
