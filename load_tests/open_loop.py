@@ -17,9 +17,7 @@ Absent: what the requests say. A file has one JSON body a line, in the order of 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
-import os
 import resource
 import select
 import socket
@@ -34,6 +32,7 @@ import httptools
 import msgspec
 import numpy as np
 
+from load_tests import priority
 from load_tests.histogram import Latencies
 
 
@@ -304,17 +303,6 @@ def _schedule(loads: list[_Load], seconds: float, arrivals: str, seed: int) -> t
     return (due[order] * 1e9).astype(np.int64).tolist(), owner[order].tolist()
 
 
-def _settle(cpu: int) -> int:
-    """Take the core, a finer timer and, where we may, priority; return the niceness."""
-    if cpu >= 0:
-        os.sched_setaffinity(0, {cpu})
-    ctypes.CDLL(None).prctl(29, 1, 0, 0, 0)  # PR_SET_TIMERSLACK: wake within a nanosecond instead of 50 µs
-    try:
-        return os.nice(-15)
-    except PermissionError:
-        return os.nice(0)
-
-
 def _cpu_s() -> float:
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
@@ -322,7 +310,7 @@ def _cpu_s() -> float:
 
 def run(spec: Spec) -> Report:
     """Warm up, then load the targets as the spec says."""
-    niceness = _settle(spec.cpu)
+    niceness = priority.take(spec.cpu)
     work = _Run(spec)
     gc.collect()
     gc.freeze()

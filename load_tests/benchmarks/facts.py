@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 MIN_CUSTOMERS: Final = 10_000
 MAX_LAG_P99_MS: Final = 1.0
 MAX_DEGRADED: Final = 0.001
@@ -51,6 +53,11 @@ class Verdict:
             self.reasons.append(
                 f"{what}: {degraded / answered:.2%} degraded answers, at most {MAX_DEGRADED:.1%} may be"
             )
+
+    def check_background(self, rate: float, printed: bytes) -> None:
+        """The background must have been as dense as stated; `printed` is its report."""
+        reached = msgspec.json.decode(printed)["events_per_s"]
+        self.refuse_if(reached < 0.95 * rate, f"the background reached {reached:,.0f} of {rate:,.0f} events/s")
 
     def report(self, name: str, figures: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
         """Return the figures, or why there are none, with what they were made on."""

@@ -160,7 +160,7 @@ def _round(
         used = CoresUsed({**stack.pids(), "floor": floor.child.pid, "background": writing.pid})
         report = generate(_spec([answers, bare], size.seconds, 0.0, number), path)
         cpu, cores = used.seconds(), used.cores()
-        writing.result(60)
+        verdict.check_background(size.background, writing.result(60))
     finally:
         writing.stop()
     cores["generator"] = report.cpu_s / report.seconds

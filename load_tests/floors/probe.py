@@ -17,6 +17,7 @@ from events.log import open_log
 from events.schema import Event, Line, encode_event, partition_of
 from feature_store.head import decode_head
 from feature_store.store import StateStore
+from load_tests import priority
 from load_tests.histogram import Latencies
 
 POLL_S = 0.0002
@@ -29,6 +30,7 @@ class LateError(Exception):
 
 def main(log_url: str, store_url: str, rate: float, seconds: float) -> None:
     """Probe for so long."""
+    priority.take()
     log, store = open_log(log_url), StateStore.open(store_url)
     seen, lag = Latencies(), Latencies()
     start = time.monotonic_ns() + 10_000_000
