@@ -8,6 +8,8 @@ READY := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 ARGS ?=
+# The machine's own certificates: a company's proxy is trusted like a browser trusts it.
+export UV_SYSTEM_CERTS ?= 1
 # Compiled once here, instead of by each process at its first start: the bytecode of what the stack imports, and the
 # loops of `models` (numba).
 WARM := import bytewax, confluent_kafka, faiss, fastapi, httptools, lightgbm, numba, onnxruntime, polars, prometheus_client, \
