@@ -148,6 +148,8 @@ class HttpSending:
                     if response.status not in (429, 503):
                         return response.status, answer
                     problem = f"status {response.status}"
+                    if response.status == 503:  # the log did not answer in time, perhaps: it may have taken them
+                        self._account.resent += events
                     await asyncio.sleep(min(float(response.headers.get("Retry-After") or 0.5), 5.0))
             except aiohttp.ClientConnectorError as err:
                 if not self._answered:
