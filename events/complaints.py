@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import Raw
@@ -24,7 +24,7 @@ REMEDIES: Final = {
     "quantity": "send a whole number from 1 to 1,000,000 (what is given back counts up too, under 'refund')",
     "price": "send a number from 0 to 1,000,000,000 in units of the currency, e.g. 19.95",
     "list_price": "send a number from 0 to 1,000,000,000 in units of the currency, e.g. 19.95",
-    "value": "send a number from 0 to 1,000,000,000 in units of the currency, e.g. 19.95",
+    "value": "send a number from 0 to 1,000,000,000,000 in units of the currency, e.g. 19.95",
     "currency": "send the three letters of ISO 4217, e.g. 'EUR'",
     "position": "send the rank in the list, from 0",
     "items": "send a list of at most 200 objects, each with an 'item_id'",
@@ -49,6 +49,7 @@ MEANT: Final = {
     "search_term": "query", "recommId": "recommendation_id", "recommendationId": "recommendation_id",
 }  # fmt: skip
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _AT: Final = re.compile(r" - at `(?:key in )?\$(.*?)`\Z", re.DOTALL)
 _STEP: Final = re.compile(r"\[(\d+|\.\.\.)\]|\.([^.\[]+)")
 _MISSING: Final = re.compile(r"missing required field `(\w+)`")
@@ -57,11 +58,22 @@ _T = TypeVar("_T")
 
 
 def decode_json(decoder: msgspec.json.Decoder[_T], raw: bytes | Raw, pointer: str = "") -> _T:
-    """Decode, raising nothing but `EventError`."""
+    """Decode, raising nothing but `EventError`; a whole number may be written 3.0, which is one number to JSON."""
     try:
         return decoder.decode(raw)
     except (msgspec.DecodeError, ValueError, RecursionError) as err:
+        if not needs_lenience(err):
+            raise explained(err, raw, pointer) from None
+    try:
+        return decoder.decode(msgspec.json.encode(_whole(msgspec.json.decode(raw))))
+    except (msgspec.DecodeError, ValueError, RecursionError) as err:
         raise explained(err, raw, pointer) from None
+
+
+def needs_lenience(err: Exception) -> bool:
+    """Whether a strict decoder's complaint may be none: an unknown field, or a whole number written as 3.0."""
+    message = str(err)
+    return isinstance(err, msgspec.ValidationError) and ("unknown field" in message or "got `float`" in message)
 
 
 def explained(err: Exception, raw: bytes | Raw, prefix: str = "") -> EventError:
@@ -82,6 +94,23 @@ def explained(err: Exception, raw: bytes | Raw, prefix: str = "") -> EventError:
     field = next((s for s in reversed(steps) if not s.isdigit() and s != "..."), "")
     complaint = complaint.replace("`", "'").replace("Expected", "expected")
     return EventError(f"{what} is {_found(raw, steps)}: {complaint}{_so(field)}", pointer=pointer, code="invalid_value")
+
+
+def _whole(value: Any) -> Any:
+    """Return a JSON value with its whole floats as integers."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    return [_whole(inner) for inner in value] if isinstance(value, list) else value
+
+
+def plain(value: str, pointer: str) -> str:
+    """Return a text, or raise `EventError` where it has control characters."""
+    if not value.isprintable() and _CONTROL.search(value):
+        detail = f"{pointer[1:]} is {shown(value)}, with control characters: send plain text"
+        raise EventError(detail, pointer=pointer, code="control_characters")
+    return value
 
 
 def shown(value: object) -> str:

@@ -19,14 +19,16 @@ MAX_BODY_BYTES: Final = 500_000
 MAX_EVENTS: Final = 500
 MAX_LINES: Final = 200
 MAX_ID: Final = 256
-MAX_AMOUNT: Final = 1_000_000_000
+MAX_PRICE: Final = 1_000_000_000
+MAX_VALUE: Final = 1_000_000_000_000  # of a whole event; its micros fit 64 bits
 
 #: JSON Schema only; enforced by `events.wire`, which is faster than a regular expression per string.
 _PLAIN = {"pattern": "^[^\\x00-\\x1f\\x7f-\\x9f]*$"}
 Id = Annotated[str, Meta(max_length=MAX_ID, extra_json_schema=_PLAIN)]
 ItemId = Annotated[str, Meta(min_length=1, max_length=MAX_ID, extra_json_schema=_PLAIN)]
 Text = Annotated[str, Meta(max_length=512, extra_json_schema=_PLAIN)]
-Amount = Annotated[float, Meta(ge=0, le=MAX_AMOUNT)]
+Price = Annotated[float, Meta(ge=0, le=MAX_PRICE)]
+Value = Annotated[float, Meta(ge=0, le=MAX_VALUE)]
 Quantity = Annotated[int, Meta(ge=1, le=1_000_000)]
 Rank = Annotated[int, Meta(ge=0, le=1_000_000)]
 Currency = Annotated[str, Meta(pattern="^[A-Za-z]{3}$", description="ISO 4217, e.g. EUR")]
@@ -41,7 +43,7 @@ class WireItem(Struct, gc=False):
 
     item_id: ItemId
     quantity: Quantity | None = None
-    price: Amount | None = None
+    price: Price | None = None
     currency: Currency | None = None
     category: Text | None = None
     brand: Text | None = None
@@ -62,12 +64,12 @@ class WireProperties(Struct, gc=False):
 
     item_id: ItemId | None = None
     quantity: Quantity | None = None
-    price: Amount | None = None
+    price: Price | None = None
     category: Text | None = None
     brand: Text | None = None
     position: Rank | None = None
     items: Items | None = None
-    value: Amount | None = None
+    value: Value | None = None
     currency: Currency | None = None
     order_id: Id | None = None
     query: Text | None = None
@@ -85,12 +87,12 @@ class WireEvent(Struct, kw_only=True):
     session_id: Id | None = None
     item_id: ItemId | None = None
     quantity: Quantity | None = None
-    price: Amount | None = None
+    price: Price | None = None
     category: Text | None = None
     brand: Text | None = None
     position: Rank | None = None
     items: Items | None = None
-    value: Amount | None = None
+    value: Value | None = None
     currency: Currency | None = None
     order_id: Id | None = None
     query: Text | None = None

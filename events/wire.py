@@ -9,7 +9,6 @@ a field joins the log when a feature needs it (size).
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -17,23 +16,21 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from events import clock
-from events.complaints import MAX_DEPTH, MEANT, REMEDIES, decode_json, escaped, explained, shown
+from events.complaints import MAX_DEPTH, MEANT, REMEDIES, decode_json, escaped, explained, needs_lenience, plain, shown
 from events.errors import EventError
 from events.names import is_known, remedy_for
 from events.schema import MICROS, Event, Line
 from events.shapes import (
-    MAX_AMOUNT,
     MAX_BODY_BYTES,
     MAX_EVENT_BYTES,
     MAX_EVENTS,
+    MAX_VALUE,
     Time,
     WireContext,
     WireEvent,
     WireItem,
     WireProperties,
 )
-
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class _Strict(WireEvent, forbid_unknown_fields=True):
@@ -79,12 +76,12 @@ _anything = msgspec.json.Decoder(Any)
 _KNOWN: Final = frozenset(WireEvent.__struct_fields__)
 _NOTHING: Final = WireProperties()
 
-_NEEDS_ITEMS: Final = frozenset(
+NEEDS_ITEMS: Final = frozenset(
     {"view_item_list", "select_item", "view_item", "add_to_cart", "remove_from_cart", "add_to_wishlist"}
     | {"remove_from_wishlist", "review_item", "not_interested"}
 )
-_NEEDS_ITEMS_OR_VALUE: Final = frozenset({"purchase"})
-_NEEDS_ORDER_OR_ITEMS: Final = frozenset({"refund", "cancel_order"})
+NEEDS_ITEMS_OR_VALUE: Final = frozenset({"purchase"})
+NEEDS_ORDER_OR_ITEMS: Final = frozenset({"refund", "cancel_order"})
 
 
 def split_body(body: bytes, *, max_events: int = MAX_EVENTS) -> Body:
@@ -200,11 +197,9 @@ def decode(
 def _read(raw: bytes | Raw) -> tuple[WireEvent, list[Notice]]:
     try:
         return _strict.decode(raw), []
-    except msgspec.ValidationError as err:
-        if not str(err).startswith("Object contains unknown field"):
-            raise explained(err, raw) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as err:
-        raise explained(err, raw) from None
+        if not needs_lenience(err):
+            raise explained(err, raw) from None
     wire = decode_json(_lenient, raw)
     unknown = [name for name in decode_json(_fields, raw) if name not in _KNOWN]
     notices = []
@@ -248,13 +243,8 @@ def _depth(data: bytes) -> int:
 
 
 def _text(value: str | None, pointer: str) -> str:
-    """Return a string without control characters; none and empty are the same."""
-    if not value:
-        return ""
-    if not value.isprintable() and _CONTROL.search(value):
-        detail = f"{pointer[1:]} is {shown(value)}, with control characters: send plain text"
-        raise EventError(detail, pointer=pointer, code="control_characters")
-    return value
+    """Return a text without control characters; none and empty are the same."""
+    return plain(value, pointer) if value else ""
 
 
 def _micros(amount: float | None, pointer: str) -> int:
@@ -281,8 +271,8 @@ def _set_items(event: Event, wire: WireEvent, free: WireProperties | None) -> No
             if amount is not None:
                 detail = f"{pointer[1:].replace('/', '.')} is {amount} without a currency: add 'currency', e.g. 'EUR'"
                 raise EventError(detail, pointer=pointer, code="currency_missing")
-    if sum(line.quantity * line.price_micros for line in event.items if line.price_micros > 0) > MAX_AMOUNT * MICROS:
-        detail = f"the items come to more than {MAX_AMOUNT:,}: price is per unit, quantity a count"
+    if sum(line.quantity * line.price_micros for line in event.items if line.price_micros > 0) > MAX_VALUE * MICROS:
+        detail = f"the items come to more than {MAX_VALUE:,}: price is per unit, quantity a count"
         raise EventError(detail, pointer="/items", code="invalid_value")
 
 
@@ -356,11 +346,11 @@ def _set_times(
 def _check_meaning(event: Event, notices: list[Notice]) -> None:
     """Refuse an event that lacks what its name promises."""
     name = event.event
-    if name in _NEEDS_ITEMS and not event.items:
+    if name in NEEDS_ITEMS and not event.items:
         missing, remedy = "items", "add items: [{'item_id': …}]"
-    elif name in _NEEDS_ITEMS_OR_VALUE and not event.items and not event.value_micros:
+    elif name in NEEDS_ITEMS_OR_VALUE and not event.items and not event.value_micros:
         missing, remedy = "items", "add what was bought as items, or at least value and currency"
-    elif name in _NEEDS_ORDER_OR_ITEMS and not event.items and not event.order_id:
+    elif name in NEEDS_ORDER_OR_ITEMS and not event.items and not event.order_id:
         missing, remedy = "order_id", "add the order_id that it is about, or items"
     elif name == "search" and not event.query:
         missing, remedy = "query", "add the words that were searched"

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import Meta, Raw, Struct
 
 from events import clock
-from events.complaints import decode_json
+from events.complaints import decode_json, plain
 from events.errors import EventError
 from events.schema import CATALOG_UPDATED, MICROS, CatalogItem, Event, partition_of
-from events.shapes import Amount, Currency, ItemId, Text
+from events.shapes import Currency, ItemId, Price, Text
 
 MAX_ITEMS: Final = 1_000
 MAX_ITEM_BYTES: Final = 32_768
@@ -34,8 +34,8 @@ class WireCatalogItem(Struct, kw_only=True):
     title: Text | None = None
     category: Annotated[Text, Meta(description="path, e.g. home/kitchen/pans")] | None = None
     brand: Text | None = None
-    price: Amount | None = None
-    list_price: Amount | None = None
+    price: Price | None = None
+    list_price: Price | None = None
     currency: Currency | None = None
     stock: Annotated[int, Meta(ge=0, le=1_000_000_000, description="units; 0 is out of stock")] | None = None
     hidden: bool | None = None
@@ -69,9 +69,8 @@ def decode_item(raw: bytes | Raw) -> CatalogItem:
         if amount is not None and wire.currency is None:
             detail = f"{name} is {amount} without a currency: add 'currency', e.g. 'EUR'"
             raise EventError(detail, pointer=f"/{name}", code="currency_missing")
-    if not wire.item_id.isprintable() and any(c < " " for c in wire.item_id):
-        detail = "item_id holds control characters: send plain text"
-        raise EventError(detail, pointer="/item_id", code="control_characters")
+    for name in ("item_id", "title", "category", "brand"):
+        plain(getattr(wire, name) or "", f"/{name}")
     item = CatalogItem(item_id=wire.item_id)
     for name in ("title", "category", "brand", "stock", "hidden", "url", "image_url", "description"):
         if (value := getattr(wire, name)) is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 from msgspec import Meta, Raw, Struct, field
 
-from events.complaints import decode_json, escaped, explained, shown
+from events.complaints import decode_json, escaped, explained, needs_lenience, plain, shown
 from events.errors import EventError
 from events.shapes import Id, ItemId, Text
 
@@ -58,8 +58,9 @@ _strict = msgspec.json.Decoder(_Strict)
 _lenient = msgspec.json.Decoder(Ask)
 _fields = msgspec.json.Decoder(dict[str, Raw])
 _KNOWN: Final = frozenset(Ask.__struct_fields__)
+_OBJECT: Final = (b"", b"{", b"n")
 _LISTS: Final = ("item_ids", "exclude_item_ids")
-_PATTERN_FIELDS: Final = ("customer_id", "anonymous_id", "session_id")
+_TEXTS: Final = ("customer_id", "anonymous_id", "session_id", "query")
 
 #: Query parameters of GET: all but what needs a body.
 PARAMETERS: Final = tuple(name for name in Ask.__struct_fields__ if name not in ("events", "context"))
@@ -73,15 +74,13 @@ def decode_ask(body: bytes) -> tuple[Ask, list[Advice]]:
     EventError
         It cannot be read; field, value and remedy are named.
     """
+    ask: Ask
     try:
-        ask: Ask | None = _strict.decode(body)
-    except msgspec.ValidationError as err:
-        if not str(err).startswith("Object contains unknown field"):
-            raise explained(err, body) from None
-        ask = None
+        ask = _strict.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as err:
-        raise explained(err, body) from None
-    if ask is not None:
+        if not needs_lenience(err):
+            raise explained(err, body) from None
+    else:
         return _checked(ask), []
     ask = _checked(decode_json(_lenient, body))
     unknown = [name for name in decode_json(_fields, body) if name not in _KNOWN]
@@ -116,11 +115,15 @@ def _convert(given: Mapping[str, object]) -> Ask:
 
 
 def _checked(ask: Ask) -> Ask:
-    for name in _PATTERN_FIELDS:
-        value = getattr(ask, name)
-        if value and not value.isprintable() and any(c < " " or "\x7f" <= c <= "\x9f" for c in value):
-            detail = f"{name} is {shown(value)}, with control characters: send plain text"
-            raise EventError(detail, pointer=f"/{name}", code="control_characters")
+    for name in _TEXTS:
+        plain(getattr(ask, name) or "", f"/{name}")
+    for name in _LISTS:
+        for index, item_id in enumerate(getattr(ask, name)):
+            plain(item_id, f"/{name}/{index}")
+    if bytes(ask.context)[:1] not in _OBJECT:
+        raise EventError(
+            "context is no object: send an object, or leave it out", pointer="/context", code="invalid_value"
+        )
     return ask
 
 

@@ -17,6 +17,7 @@ from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from events.errors import EventError, KairosError, LogError, LogTimeout, ModelError, StoreError, StoreTimeout
 
@@ -154,7 +155,7 @@ def problem_of(err: Exception, request: Request | None = None, *, whole: bool = 
 
 def respond(problem: Problem, headers: dict[str, str] | None = None) -> Response:
     """Return the problem as a response."""
-    sent = {"cache-control": "no-store", **(headers or {})}
+    sent = {"cache-control": "no-store", **{k.lower(): v for k, v in (headers or {}).items()}}
     if problem.retry_after_ms is not UNSET:
         sent["retry-after"] = str(math.ceil(problem.retry_after_ms / 1_000))
     if problem.status == HTTPStatus.UNAUTHORIZED:
@@ -177,8 +178,10 @@ async def _on_http_exception(request: Request, err: Exception) -> Response:
         raise err
     code = HTTPStatus(err.status_code).name.lower()
     detail = f"{request.method} {request.url.path}: {err.detail}"
-    if err.status_code == HTTPStatus.METHOD_NOT_ALLOWED and err.headers:
-        detail += f"; allowed: {err.headers.get('Allow', '')}"
+    headers = dict(err.headers or {})
+    if err.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["allow"] = _allowed(request)  # Starlette names the methods of the first route only
+        detail += f"; allowed: {headers['allow']}"
     problem = Problem(
         type=f"urn:kairos:problem:{code}",
         title=HTTPStatus(err.status_code).phrase,
@@ -188,7 +191,14 @@ async def _on_http_exception(request: Request, err: Exception) -> Response:
         code=code,
         request_id=request_id(request),
     )
-    return respond(problem, dict(err.headers or {}))
+    return respond(problem, headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return the methods of all routes at the request's path."""
+    path = request.url.path
+    there = [r for r in request.app.routes if isinstance(r, Route) and r.path_regex.match(path)]
+    return ", ".join(sorted({method for route in there for method in route.methods or ()}))
 
 
 async def _on_validation_error(request: Request, err: Exception) -> Response:

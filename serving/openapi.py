@@ -10,10 +10,9 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from events.names import CUSTOM_NAME
-from events.schema import EVENT_NAMES
 from events.shapes import MAX_EVENTS, WireContext, WireEvent, WireProperties
 from events.wire_catalog import MAX_ITEMS, WireCatalogItem
+from serving import rules
 from serving.ask import PARAMETERS, Ask
 from serving.auth import Access
 from serving.collect import Collected, CollectProblem
@@ -48,10 +47,11 @@ def schemas() -> Json:
     for name, schema in made.items():
         schema["title"] = name
     event = made["Event"]["properties"]
-    event["event"] = {
-        "anyOf": [{"enum": sorted(EVENT_NAMES)}, {"type": "string", "pattern": f"^{CUSTOM_NAME.pattern[:-2]}$"}],
-        "description": "a name of docs/http.md (GA4's, in snake_case), or a shop's own under x_",
-    }
+    event["event"] = {"type": "string", "description": "a name of docs/http.md, or a shop's own under x_"}
+    made["Event"]["allOf"] = rules.EVENT
+    made["CatalogItem"]["allOf"] = rules.CATALOG_ITEM
+    for item in (made["EventItem"], made["EventProperties"]):
+        item["properties"].pop("currency", None)  # described, but equality with the event's cannot be said in a schema
     event["context"] = {"anyOf": [_ref("EventContext"), {"type": "null"}], "default": None}
     event["properties"] = {"anyOf": [_ref("EventProperties"), {"type": "null"}], "default": None}
     made["EventBatch"] = {
@@ -74,7 +74,7 @@ def schemas() -> Json:
         },
     }
     asked = made["RecommendationRequest"]["properties"]
-    asked["events"]["items"] = _ref("Event")
+    asked["events"]["items"] = {"description": "an Event; one that cannot be used becomes a warning"}
     asked["context"] = {"type": ["object", "null"], "description": "read by later versions"}
     return made
 
@@ -140,6 +140,10 @@ def _ref(name: str) -> Json:
     return {"$ref": _REF + name}
 
 
+def _either(name: str) -> Json:
+    return {"anyOf": [_ref(name), _ref("Problem")]}
+
+
 def _problems(*statuses: int) -> dict[int, Any]:
     return {s: (_PROBLEMS[s], _ref("Problem"), PROBLEM_TYPE) for s in statuses}
 
@@ -177,12 +181,12 @@ _OPERATIONS: Final[dict[tuple[str, str], Json]] = {
     ("POST", "/v1/events"): {
         "id": "collect_events", "tag": "intake", "security": "widget",
         "summary": "Take in one event or a batch; each is judged by itself.",
-        "body": {"oneOf": [_ref("EventBatch"), _ref("Event")]},
+        "body": {"anyOf": [_ref("EventBatch"), _ref("Event")]},
         "media": ("application/json", "text/plain"),
         "responses": {
             202: _json("The log has what is listed under `accepted`", "Collected"),
             **_problems(400, 401, 403, 413, 415, 429, 503),
-            422: ("No event was accepted, or the batch is none", _ref("CollectProblem"), PROBLEM_TYPE),
+            422: ("No event was accepted, or the batch is none", _either("CollectProblem"), PROBLEM_TYPE),
         },
     },
     ("POST", "/v1/recommendations"): {
@@ -204,7 +208,7 @@ _OPERATIONS: Final[dict[tuple[str, str], Json]] = {
         "responses": {
             202: _json("The log has what is listed under `accepted`", "ItemsAccepted"),
             **_problems(400, 401, 403, 413, 415, 503),
-            422: ("No item was accepted, or the list is none", _ref("ItemsProblem"), PROBLEM_TYPE),
+            422: ("No item was accepted, or the list is none", _either("ItemsProblem"), PROBLEM_TYPE),
         },
     },
     ("GET", "/v1/catalog/items/{item_id:path}"): {

@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from events.errors import SettingsError
-from events.redis_log import shown
+from events.redis_protocol import shown
 
 
 class ServingSettings(BaseSettings):

@@ -9,7 +9,7 @@ from events.errors import EventError
 from events.schema import EVENT_NAMES, Event, Line
 from events.wire import Decoded, decode, split_body
 
-EXPENSIVE = {"item_id": "a", "price": 1e9, "quantity": 2}
+EXPENSIVE = {"item_id": "a", "price": 1e9, "quantity": 1_001}
 NOW = 1_795_312_800_000  # 2026-11-22T02:00:00Z
 DAY = 86_400_000
 
@@ -179,7 +179,7 @@ def test_the_send_time_of_a_batch_holds_for_its_events() -> None:
         ({"items": ..., "properties": {"item_id": "a", "price": 2}}, "/properties/price", "currency_missing", "add"),
         ({"value": 5}, "/value", "currency_missing", "value is 5.0 without a currency"),
         ({"value": 0}, "/value", "currency_missing", "value is 0.0 without a currency"),
-        ({"value": 1e9 + 1, "currency": "EUR"}, "/value", "invalid_value", "from 0 to 1,000,000,000"),
+        ({"value": 2e12, "currency": "EUR"}, "/value", "invalid_value", "from 0 to 1,000,000,000,000"),
         ({"currency": "EURO"}, "/currency", "invalid_value", "three letters of ISO 4217"),
         ({"value": 1, "currency": "EUR", "items": [EXPENSIVE]}, "/items", "invalid_value", "price is per unit"),
         ({"timestamp": "yesterday"}, "/timestamp", "invalid_value", "timestamp is 'yesterday'"),
@@ -201,6 +201,13 @@ def test_a_refusal_names_field_value_and_remedy(fields: dict[str, object], point
     at, word, detail = refused(**fields)
     assert (at, word) == (pointer, code)
     assert says in detail
+
+
+def test_a_whole_number_may_be_written_as_a_float() -> None:
+    body = sent().replace(str(NOW).encode(), b"1795312800000.0").replace(b'"i1"', b'"i1", "quantity": 2.0')
+    event, notices = decode(body, received_ms=NOW)
+    assert (event.at_ms, event.items, notices) == (NOW, [Line("i1", 2)], [])
+    assert refused(items=[{"item_id": "i1", "quantity": 1.5}])[:2] == ("/items/0/quantity", "invalid_value")
 
 
 def test_the_currencies_of_an_event_agree() -> None:

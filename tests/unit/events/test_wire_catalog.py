@@ -31,6 +31,7 @@ def test_attributes_become_strings() -> None:
         (b'{"item_id": "a", "price": 3}', "/price", "currency_missing"),
         (b'{"item_id": "a", "stock": -1}', "/stock", "invalid_value"),
         (b'{"item_id": "a\\n"}', "/item_id", "control_characters"),
+        (b'{"item_id": "a", "brand": "\\u0085"}', "/brand", "control_characters"),
         (b'{"item_id": "a", "description": "' + b"x" * 40_000 + b'"}', "", "item_too_large"),
     ],
 )
