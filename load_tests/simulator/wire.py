@@ -26,7 +26,7 @@ def rfc3339(at_ms: int) -> str:
     '2020-09-13T12:26:40.123Z'
     """
     moment = dt.datetime.fromtimestamp(at_ms // 1000, dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03d}Z"
+    return f"{moment.isoformat()[:19]}.{at_ms % 1000:03d}Z"
 
 
 def uuid7(at_ms: int, dice: Dice) -> str:

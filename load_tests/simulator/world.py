@@ -6,6 +6,7 @@ The ground truth that a recommender is to find, so it can be measured: `relevanc
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -39,6 +40,9 @@ class World:
         self.seed = seed
         self.catalogue = Catalogue(items, seed)
         self.customers = Customers(customers, seed)
+        goods = self.catalogue
+        #: float32 ``(n, TASTES)``: what a taste is multiplied with.
+        self._appeal = 1.5 * goods.category_tastes[goods.category] + 0.8 * goods.brand_tastes[goods.brand]
 
     def relevance(self, customer: int, items: Rows, *, discount: float = 0.0) -> Floats:
         """Return how much a customer likes items, in (0, 1), whatever the session is about.
@@ -61,12 +65,20 @@ class World:
         liking = 0.8 * goods.quality[rows]
         sensitivity = 0.5
         if customer >= 0:
-            taste = self.customers.tastes[customer].astype(np.float32)
             sensitivity = float(self.customers.price_sensitivity[customer])
-            liking += 1.5 * (goods.category_tastes[goods.category[rows]] @ taste)
-            liking += 0.8 * (goods.brand_tastes[goods.brand[rows]] @ taste)
+            liking += self._appeal[rows] @ self.customers.tastes[customer].astype(np.float32)
         liking += sensitivity * (DISCOUNT_PULL * discount - 0.6 * goods.price_z[rows])
         return np.asarray(1.0 / (1.0 + np.exp(1.0 - liking)), dtype=np.float32)
+
+    def _relevance_of(self, customer: int, item: int, discount: float) -> float:
+        """Return `relevance` of one item, without the cost of arrays of one."""
+        goods = self.catalogue
+        liking, sensitivity = 0.8 * float(goods.quality[item]), 0.5
+        if customer >= 0:
+            sensitivity = float(self.customers.price_sensitivity[customer])
+            liking += float(self._appeal[item] @ self.customers.tastes[customer].astype(np.float32))
+        liking += sensitivity * (DISCOUNT_PULL * discount - 0.6 * float(goods.price_z[item]))
+        return 1.0 / (1.0 + math.exp(1.0 - liking))
 
     def attraction(self, customer: int, items: Rows, *, intent: int = -1, discount: float = 0.0) -> Floats:
         """Return the probability of a click on items that are looked at, ``(k,)``.
@@ -97,7 +109,7 @@ class World:
 
     def purchase_probability(self, customer: int, item: int, *, discount: float = 0.0) -> float:
         """Return the probability that an item that is viewed goes into the cart."""
-        return 0.3 * float(self.relevance(customer, item, discount=discount)[0])
+        return 0.3 * self._relevance_of(customer, item, discount)
 
     def interest(self, customer: int) -> npt.NDArray[np.float64]:
         """Return the cumulated probabilities of the categories that a session of this customer is about, ``(c,)``."""

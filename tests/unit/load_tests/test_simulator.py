@@ -184,6 +184,15 @@ def test_an_offer_attracts_the_price_sensitive_more(world: World) -> None:
     assert lift(keen) > lift(calm) >= 1.0
 
 
+def test_a_single_item_has_the_relevance_that_it_has_among_others(world: World) -> None:
+    rows = np.arange(0, 1_000, 50)
+    for customer in (-1, 7):
+        together = 0.3 * world.relevance(customer, rows, discount=0.1)
+        assert together == pytest.approx(
+            [world.purchase_probability(customer, int(row), discount=0.1) for row in rows], rel=1e-4
+        )
+
+
 def test_click_probability_falls_with_position_and_distance_from_the_intent(world: World) -> None:
     at_top = world.click_probability(7, 100, 0, intent=100)
     assert world.click_probability(7, 100, 1, intent=100) == pytest.approx(0.85 * at_top)
