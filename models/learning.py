@@ -140,10 +140,12 @@ def _join(parts: list[Lists]) -> Lists:
     edges = [np.zeros(1, dtype=np.int64)]
     for part in parts:
         edges.append(part.edges[1:] + edges[-1][-1])
-    columns = (
-        np.concatenate([getattr(part, name) for part in parts]) for name in ("features", "clicked", "stands_for")
+    return Lists(
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.clicked for part in parts]),
+        np.concatenate([part.stands_for for part in parts]),
+        np.concatenate(edges),
     )
-    return Lists(*columns, np.concatenate(edges))
 
 
 def ranks(scores: Floats, lists: Lists) -> npt.NDArray[np.int64]:

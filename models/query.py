@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.features import N_FEATURES
-from models.jit import compiled
+from models.jit import compiled, compiled_sum
 from models.sessions import Floats, Rows
 
 Longs = npt.NDArray[np.int64]
@@ -25,6 +25,15 @@ KNN, KNN_LAST, NEIGHBOURS = 0, 1, 2
 FORWARD, NEXT, BACKWARD, COSINE, FORWARD_2, NEXT_2, FORWARD_SUM, COSINE_BEST = 3, 4, 5, 6, 7, 8, 9, 10
 VECTOR = 11
 AGE, COUNT, FOLLOWED, LED = 12, 13, 14, 15
+
+
+@compiled_sum
+def _dot(left: Floats, right: Floats) -> np.float32:
+    """Inner product of two rows."""
+    total = np.float32(0.0)
+    for d in range(len(left)):
+        total += left[d] * right[d]
+    return total
 
 
 @compiled
@@ -144,7 +153,8 @@ def _vote(
             continue
         voted += 1
         low, high = edges[s], edges[s + 1]
-        strength /= np.float32((high - low) ** params[5])
+        if params[5] > 0:
+            strength /= np.float32((high - low) ** params[5])
         centre = low + match[s] // 2
         for p in range(max(low, centre - 60), min(high, centre + 60)):
             item = items[p]
@@ -263,16 +273,10 @@ def _describe(
         x[r, 10] = a[FORWARD_SUM] / best_forward
         x[r, 11] = np.log1p(a[FORWARD_SUM])
         x[r, 12] = a[COSINE_BEST]
-        session_dot = np.float32(0.0)
-        last_dot = np.float32(0.0)
         if item < len(vectors):
-            for d in range(vectors.shape[1]):
-                session_dot += vectors[item, d] * query[0, d]
+            x[r, 13] = _dot(vectors[item], query[0])
             if last < len(vectors):
-                for d in range(vectors.shape[1]):
-                    last_dot += vectors[item, d] * vectors[last, d]
-        x[r, 13] = session_dot
-        x[r, 14] = last_dot
+                x[r, 14] = _dot(vectors[item], vectors[last])
         if a[AGE] > 0:
             x[r, 15] = 1.0
             x[r, 16] = 1.0 / a[AGE]
