@@ -181,9 +181,9 @@ def decode(
             + _confused(notices, "customer_id", "anonymous_id"),
             code="no_identity",
         )
-    _set_items(event, wire, properties)
+    has_value = _set_items(event, wire, properties)
     _set_times(event, wire.timestamp, wire.sent_at or sent_at, received_ms, notices, historical=historical)
-    _check_meaning(event, notices)
+    _check_meaning(event, notices, has_value=has_value)
     if not event.event_id:
         event.event_id = clock.new_id(received_ms)
         detail = "no event_id, so one was made: without your own a retry cannot be told from a repeat"
@@ -255,8 +255,8 @@ def _micros(amount: float | None, pointer: str) -> int:
     return round(amount * MICROS)
 
 
-def _set_items(event: Event, wire: WireEvent, free: WireProperties | None) -> None:
-    """Fill lines, value and currency from the top level, else from `properties`."""
+def _set_items(event: Event, wire: WireEvent, free: WireProperties | None) -> bool:
+    """Fill lines, value and currency from the top level, else from `properties`; return whether a value was given."""
     free = free or _NOTHING
     found = list(_items(wire, free))
     event.items = [_line(item, at) for item, at in found]
@@ -274,6 +274,7 @@ def _set_items(event: Event, wire: WireEvent, free: WireProperties | None) -> No
     if sum(line.quantity * line.price_micros for line in event.items if line.price_micros > 0) > MAX_VALUE * MICROS:
         detail = f"the items come to more than {MAX_VALUE:,}: price is per unit, quantity a count"
         raise EventError(detail, pointer="/items", code="invalid_value")
+    return value is not None
 
 
 def _items(wire: WireEvent, free: WireProperties) -> Iterator[tuple[WireItem, str]]:
@@ -343,12 +344,12 @@ def _set_times(
         notices.append(Notice("/timestamp", "timestamp_clamped", detail))
 
 
-def _check_meaning(event: Event, notices: list[Notice]) -> None:
+def _check_meaning(event: Event, notices: list[Notice], *, has_value: bool) -> None:
     """Refuse an event that lacks what its name promises."""
     name = event.event
     if name in NEEDS_ITEMS and not event.items:
         missing, remedy = "items", "add items: [{'item_id': …}]"
-    elif name in NEEDS_ITEMS_OR_VALUE and not event.items and not event.value_micros:
+    elif name in NEEDS_ITEMS_OR_VALUE and not event.items and not has_value:
         missing, remedy = "items", "add what was bought as items, or at least value and currency"
     elif name in NEEDS_ORDER_OR_ITEMS and not event.items and not event.order_id:
         missing, remedy = "order_id", "add the order_id that it is about, or items"

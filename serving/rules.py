@@ -61,7 +61,7 @@ EVENT: Final[list[Json]] = [
             *[{"allOf": [_named(NEEDS_ITEMS), having]} for having in _ITEMS],
             *[
                 {"allOf": [_named(NEEDS_ITEMS_OR_VALUE), having]}
-                for having in [*_ITEMS, _has("value", {"type": "number", "minimum": 0.01})]
+                for having in [*_ITEMS, _has("value", {"type": "number"})]
             ],
             *[{"allOf": [_named(NEEDS_ORDER_OR_ITEMS), having]} for having in [*_ITEMS, _has("order_id", _TEXT)]],
             {"allOf": [_named({"search"}), _has("query", {"type": "string", "pattern": "[0-9A-Za-z]"})]},

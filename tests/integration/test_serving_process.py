@@ -88,6 +88,10 @@ def test_a_click_is_in_the_next_answer(client: httpx.Client, flow: Flow, server:
 
 
 def test_the_account_of_a_shop_and_of_its_impressions(client: httpx.Client, flow: Flow, server: Valkey) -> None:
+    deadline = time.monotonic() + 20
+    while not ids(client.get("/v1/recommendations")):  # the catalogue is on its way; an empty slate is no impression
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
     log = open_log(server.url)
     before = drained(log, server.url)
     sent = [{"event": "page_view", "event_id": f"a{n % 90}", "customer_id": f"c{n % 90 % 7}"} for n in range(100)]

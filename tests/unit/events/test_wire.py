@@ -217,6 +217,11 @@ def test_the_currencies_of_an_event_agree() -> None:
     assert refused(items=items)[:2] == ("/items/1/currency", "currency_mixed")
 
 
+def test_a_free_order_is_an_order() -> None:
+    event = accepted(event="purchase", items=..., value=0, currency="EUR", order_id="o")
+    assert (event.value_micros, event.items) == (0, [])
+
+
 def test_an_order_without_order_id_is_accepted_with_a_warning() -> None:
     _, notices = decoded(event="purchase")
     assert [(n.pointer, n.code) for n in notices] == [("/order_id", "order_id_missing")]
