@@ -22,7 +22,9 @@ def test_a_backlog_is_drained_whole(bare: bool) -> None:
     assert set(drain.cores) == {"store", "flow-0", "flow-1", "others"}
 
 
-def test_flow_and_bare_loop_count_the_same_customers() -> None:
-    records = backlog.make("uniform", 3_000, partitions=4, seed=2, end_ms=int(1000 * time.time()))
-    counts = {ingest._drained(_store, records, 1, Verdict(), bare=bare).customers for bare in (True, False)}
-    assert len(counts) == 1
+def test_a_sustained_rate_is_kept_up_with() -> None:
+    verdict = Verdict()
+    found = ingest._sustained(_store, 500.0, 1.5, verdict)
+    assert found["rate"] == 500
+    assert found["lag_ms"]["count"] > 0
+    assert not any("applied" in reason for reason in verdict.reasons)
