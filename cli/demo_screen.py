@@ -111,6 +111,7 @@ class Screen:
         """Print the account."""
         if self._playing is not None:
             self._progress.update(self._playing, total=1, completed=1)
+        self._live.stop()
         under_way = f", {summary.unknown:,} under way" if summary.unknown else ""
         verdict = "exact" if summary.exact else "interrupted" if summary.interrupted else "NOT EXACT"
         self.say(

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,9 +23,10 @@ MARK = "KAIROS_TEST_MARK"
 class Command:
     """A running `kairos` command whose lines can be waited for."""
 
-    def __init__(self, *words: str, stderr: int = subprocess.STDOUT) -> None:
+    def __init__(self, *words: str, stderr: int = subprocess.STDOUT, tmpdir: Path | None = None) -> None:
         self.mark = uuid.uuid4().hex
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("KAIROS_") or k == "KAIROS_DATA"}
+        environment = {"TMPDIR": str(tmpdir)} if tmpdir else {}
+        environment |= {k: v for k, v in os.environ.items() if not k.startswith("KAIROS_") or k == "KAIROS_DATA"}
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", "cli", *words],
             stdout=subprocess.PIPE,

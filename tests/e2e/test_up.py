@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from tests.e2e.processes import Command, run, status, until
+from tests.servers import Valkey
 
 
 class Stack(Command):
@@ -126,3 +127,24 @@ def test_an_interrupted_start_leaves_nothing(tmp_path: Path) -> None:
         assert command.children() == []
     finally:
         command.close()
+
+
+def test_a_stack_on_a_store_of_ones_own_brings_none(own_valkey: Valkey, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "--store", own_valkey.tcp_url)
+    try:
+        stack.send("c-own")
+        shown = until(lambda: (found := status(tmp_path))["account"]["applied"] and found)
+        assert [part["name"] for part in shown["parts"]] == ["materialiser", "flow-0", "api-0"]
+        assert stack.end(signal.SIGTERM)[0] == 0
+    finally:
+        stack.close()
+
+
+def test_another_partition_count_than_the_logs_own_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    stack = Stack(tmp_path)
+    stack.end(signal.SIGTERM)
+    stack.close()
+    answer = run("up", "--port", "0", "--data-dir", str(tmp_path), "--partitions", "8")
+    assert answer.returncode == 2
+    assert "has 4 partitions, not 8" in answer.stderr
+    assert "start with --partitions 4" in answer.stderr
