@@ -82,11 +82,12 @@ def create_app(settings: ServingSettings) -> FastAPI:
         version=openapi.VERSION,
         lifespan=_lifespan(tasks, impressions, backends),
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # ours: `serving.metrics`
     )
     app.router.route_class = DirectRoute
     routes: list[tuple[str, str, Callable[..., Any]]] = [
+        ("POST", "/v1/recommendations", recommend.post),  # the busiest first: routes are tried in order
         ("POST", "/v1/events", collect.events),
-        ("POST", "/v1/recommendations", recommend.post),
         ("GET", "/v1/recommendations", recommend.get),
         ("PUT", "/v1/catalog/items", items.put),
         ("GET", "/v1/catalog/items/{item_id:path}", items.get),
@@ -98,6 +99,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
     ]
     for method, path, function in routes:
         app.add_api_route(path, function, methods=[method], **openapi.operation(method, path, access))
+    app.router.routes.sort(key=lambda route: not isinstance(route, DirectRoute))  # ours before the documents'
     errors.install(app)
     openapi.install(app, access)
     app.add_middleware(WidgetCors, origins=settings.cors_origins)

@@ -104,10 +104,16 @@ class Collect:
         self._access.widget(request)
         refuse_unknown_query(request)
         self._watch.admit()
-        body = split_body(await read_body(request, limit=MAX_BODY_BYTES, text=True))
+        raw = await read_body(request, limit=MAX_BODY_BYTES, text=True)
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            body = split_body(raw)
+        except EventError as err:  # nobody can tell its events apart: the whole body is one letter
+            await self._backends.letters.keep([_letter(raw, "", err, now_ms)])
+            self._metrics.events.labels("rejected").inc()
+            raise
         if body.historical:
             self._access.history(request)
-        now_ms = time.time_ns() // 1_000_000
         result, events, letters = self._judge(body, now_ms)
         if letters:
             await self._backends.letters.keep(letters)
@@ -180,7 +186,7 @@ def _warnings(index: int, event_id: str, notices: Sequence[Notice]) -> list[Even
     return [EventWarning(index, event_id, n.pointer, n.code, n.detail) for n in notices]
 
 
-def _letter(raw: Raw, event_id: str, err: EventError, now_ms: int) -> DeadLetter:
+def _letter(raw: bytes | Raw, event_id: str, err: EventError, now_ms: int) -> DeadLetter:
     return DeadLetter(
         reason=err.detail,
         code=err.code,

@@ -21,7 +21,7 @@ from serving.metrics import Metrics
 log = structlog.get_logger("serving")
 
 _EVERY_S: Final = 0.02
-_BATCH: Final = 200
+_BATCH: Final = 500
 _RETRY_S: Final = 0.5
 
 
@@ -48,14 +48,15 @@ class Impressions:
             self._news.set()
 
     async def follow(self) -> None:
-        """Append batches for as long as the application lives."""
+        """Append batches for as long as the application lives: what came together goes together."""
         while True:
             await self._news.wait()
             await asyncio.sleep(_EVERY_S)
             self._news.clear()
-            while self._waiting:
-                if not await self._send():
-                    await asyncio.sleep(_RETRY_S)
+            if not await self._send():
+                await asyncio.sleep(_RETRY_S)
+            if self._waiting:
+                self._news.set()
 
     async def flush(self, within_s: float) -> None:
         """Send what waits, at shutdown; what does not go in time is counted as dropped."""
