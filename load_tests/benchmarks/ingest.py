@@ -43,6 +43,7 @@ class Drain(NamedTuple):
     """What one drain showed."""
 
     events_per_s: float
+    cpu_us: float  # an event, store included
     customers: int
     cores: dict[str, float]
     wrong: str  # "" if every event was applied
@@ -100,6 +101,8 @@ def _run(processes: int, flows: list[Drain], floors: list[Drain]) -> dict[str, A
         "floor_events_per_s": round(floor),
         "ratio": round(rate / floor, 3),
         "processes": processes,
+        "cpu_us_per_event": round(min(d.cpu_us for d in flows), 1),
+        "floor_cpu_us_per_event": round(min(d.cpu_us for d in floors), 1),
     }
 
 
@@ -171,10 +174,11 @@ def _drain(progress: backlog.Progress, children: list[Child], records: backlog.R
         flow.send_signal(signal.SIGCONT)
     wait_until(lambda: progress.entries() >= due, seconds=180, what="the drain", children=children)
     took = time.monotonic() - began
+    cpu_us = 1e6 * sum(used.seconds().values()) / len(records)
     heads = progress.heads()
     applied = sum(head.applied for head in heads)
     wrong = "" if applied == due else f"{applied:,} of {due:,} events were applied"
-    return Drain(len(records) / took, sum(head.customers for head in heads), used.cores(), wrong)
+    return Drain(len(records) / took, cpu_us, sum(head.customers for head in heads), used.cores(), wrong)
 
 
 def _sustained(store_command: StoreCommand, rate: float, seconds: float, verdict: Verdict) -> dict[str, Any]:
