@@ -18,7 +18,7 @@ from events.positions import check_position
 from feature_store import fold
 from feature_store.commit import Commit, build
 from feature_store.customer import Customer
-from feature_store.head import Head, encode_head
+from feature_store.head import Head
 from feature_store.item import ItemState
 from feature_store.store import StateStore, head_of
 
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 class Work(NamedTuple):
-    """A round: at most one decoded batch a partition, with the stored values that they touch at hand."""
+    """A round: what was decoded, in order of each partition, with the stored values that it touches at hand."""
 
     batches: list[fold.Decoded]
     items: dict[str, ItemState]
@@ -60,7 +60,7 @@ class Partitions:
 
     def prepare(self, batches: Sequence[Batch]) -> Work:
         """Decode a round and read what it misses, in one round trip."""
-        decoded = [fold.decode_batch(batch) for batch in batches]
+        decoded = [part for batch in batches for part in fold.portions(fold.decode_batch(batch))]
         cache = self._customers
         wanted: dict[int, tuple[list[str], list[str]]] = {}
         for batch in decoded:
@@ -71,14 +71,16 @@ class Partitions:
                     misses.append(key)
                 else:
                     cache[key] = known  # now the most recently active
-            wanted[batch.partition] = (misses, batch.item_ids())
+            keys, item_ids = wanted.setdefault(batch.partition, ([], []))
+            keys += misses
+            item_ids += batch.item_ids()
         customers, items = self._store.read(wanted)
         cache.update(customers)
         return Work(decoded, items)
 
     def advance(self, work: Work) -> list[Commit]:
-        """Fold a round in memory and return the commits that make it durable, one a partition."""
-        commits = []
+        """Fold a round in memory and return the commits that make it durable."""
+        commits: list[Commit] = []
         for batch in work.batches:
             partition = batch.partition
             try:
@@ -88,6 +90,8 @@ class Partitions:
                     fold.fold(self._heads[partition], batch, self._customers, work.items),
                 )
             except Exception as err:  # noqa: BLE001 - a transition's bug must cost its event, not the stream
+                self._store.send(commits)
+                commits.clear()
                 commit = self._advance_safely(batch, work, err)
             self._committed[partition] = commit.head
             commits.append(commit)
@@ -123,6 +127,3 @@ class Partitions:
         old = self._heads[partition]
         head = self._heads[partition] = head_of(stored, partition, old.log_id, old.partitions)
         return build(stored, head, fold.fold_safely(head, batch, self._customers, work.items))
-
-
-__all__ = ["KEEP_CUSTOMERS", "Partitions", "Work", "encode_head"]

@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import msgspec
 
 from events.letters import DeadLetter, encode_dead_letter, stream_id
-from events.log import Batch
+from events.log import START, Batch
 from events.schema import Event, decode_event, encode_event
 from feature_store import keys, popularity
 from feature_store.codec import encode_customer, encode_item
@@ -25,6 +25,8 @@ from feature_store.vocabulary import KINDS
 
 #: The most that one commit takes (ARCHITECTURE §2): its script blocks the server for about 2 ms.
 MAX_EVENTS = 500
+#: Items of catalogue events in one commit, written twice: to the items and to the changes.
+MAX_ITEMS = 500
 
 
 _State = TypeVar("_State", Head, Customer, ItemState)
@@ -80,15 +82,35 @@ def decode_batch(batch: Batch) -> Decoded:
             owners.append(known + event.customer_id)
         elif event.anonymous_id:
             owners.append(visitor + event.anonymous_id)
-        elif event.catalog:
+        elif 0 < len(event.catalog) <= MAX_ITEMS:
             owners.append("")
         else:
-            reason = "the entry names neither customer, visitor nor item: intake should have refused it"
+            reason = f"the entry names neither customer nor visitor, nor 1 to {MAX_ITEMS} items: intake refuses such"
             dead.append((position, _letter(batch.partition, position, payload, "nobody", reason)))
             continue
         positions.append(position)
         events.append(event)
     return decoded
+
+
+def portions(decoded: Decoded) -> list[Decoded]:
+    """Cut a batch whose catalogue events tell of more items than one commit takes; mostly there is nothing to cut."""
+    if "" not in decoded.keys:
+        return [decoded]
+    cuts, told = [0], 0
+    for at, event in enumerate(decoded.events):
+        told += len(event.catalog)
+        if told > MAX_ITEMS and at > cuts[-1]:
+            cuts.append(at)
+            told = len(event.catalog)
+    ends = [decoded.positions[at - 1] for at in cuts[1:]] + [decoded.end]
+    parts: list[Decoded] = []
+    for at, stop, end in zip(cuts, [*cuts[1:], len(decoded.events)], ends, strict=True):
+        after = parts[-1].end if parts else START
+        dead = [pair for pair in decoded.dead if after < pair[0] <= end]
+        columns = decoded.positions[at:stop], decoded.events[at:stop], decoded.keys[at:stop]
+        parts.append(Decoded(decoded.partition, end, *columns, dead))
+    return parts
 
 
 def fold(

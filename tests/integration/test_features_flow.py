@@ -14,6 +14,8 @@ import pytest
 
 from events.log import open_log
 from events.redis_log import RedisLog
+from events.schema import CatalogItem, Event, encode_event
+from tests.builders import NOW_MS
 from tests.flows import ROOT, Flow, drained, heads, parity, traffic
 from tests.servers import Kafka, Valkey
 
@@ -149,6 +151,22 @@ def test_a_transition_that_raises_costs_its_event_alone(valkey: Valkey) -> None:
     raised = [letter for letter in letters if b"RuntimeError: bug in a feature" in letter]
     assert len(raised) in (2, 3, 4), "the two, and repeats of them if the traffic has some"
     assert all(b"Traceback" in letter for letter in raised)
+
+
+def test_a_big_catalogue_is_cut_into_commits_that_the_server_bears(valkey: Valkey) -> None:
+    log = _log(valkey)
+    told = [CatalogItem(item_id=f"i{n}", title=f"Item {n}", price_micros=n * 10_000) for n in range(20_000)]
+    events = [
+        Event(event="catalog_updated", event_id=f"k{n}", at_ms=NOW_MS, received_ms=NOW_MS, catalog=told[n : n + 50])
+        for n in range(0, len(told), 50)
+    ]
+    log.append([(0, encode_event(event)) for event in events] + traffic(500))
+    flow = _start(valkey)
+    found = drained(log, valkey.url)
+    assert flow.stop() == 0
+    assert sum(head.catalog for head in found.values()) == 400
+    assert valkey.client().hlen("{p0}items") == 20_000
+    assert parity(valkey.url, valkey.url).mismatches == 0
 
 
 def _refusal(valkey: Valkey) -> str:
