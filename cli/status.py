@@ -122,7 +122,7 @@ def count_after(log: EventLog, partition: int, position: int) -> int:
     """Return how many entries follow a position, counted in the log (positions are ordered, not dense)."""
     end, count = log.end(partition), 0
     while position < end:
-        batches = log.read({partition: position}, limit=_STEP)
+        batches = log.read({partition: position}, limit=_STEP, wait_ms=200)
         if not batches:
             break
         count += len(batches[0].positions)
