@@ -49,8 +49,9 @@ test: $(READY)  ## all tests, real servers included (ARGS="-k name")
 bench: $(READY)  ## the three benchmarks, each with its floor in the same run
 	@$(BIN)/kairos bench ingest --json && $(BIN)/kairos bench freshness --json && $(BIN)/kairos bench serving --json
 
-docs: $(READY)  ## write docs/features.md from the declarations
+docs: $(READY)  ## write the tables of docs/ anew from the code
 	@$(BIN)/python -m feature_store docs/features.md
+	@$(BIN)/python -m cli.docs
 
 lock: $(READY)  ## resolve the dependencies anew into the universal, hashed lock
 	@$(BIN)/uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --all-extras -o requirements.lock pyproject.toml

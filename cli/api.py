@@ -5,12 +5,12 @@ from __future__ import annotations
 import signal
 import socket
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
 from cli.dataflow import urls
-from cli.settings import load
+from cli.settings import checked, load
 
 _GRACE_S = 5  # for answers under way when the process is told to stop
 
@@ -31,8 +31,15 @@ def api(
 
     settings = load(data_dir=data_dir, host=host, port=port)
     log_url, store_url = urls(log, store)
-    given: dict[str, Any] = {"data_dir": settings.data_dir, "secret_key": settings.secret_key}
-    app = create_app(ServingSettings(log_url=log_url, store_url=store_url, **given))
+    app = create_app(
+        checked(
+            ServingSettings,
+            log_url=log_url,
+            store_url=store_url,
+            data_dir=settings.data_dir,
+            secret_key=settings.secret_key,
+        )
+    )
     config = uvicorn.Config(
         app, host=settings.host, port=settings.port, loop="uvloop", http="httptools", access_log=False,
         server_header=False, timeout_graceful_shutdown=_GRACE_S, log_level="warning",

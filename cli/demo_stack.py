@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from cli.parts import describe_exit, dies_with
+from cli.parts import describe_exit, dies_with, environment
 from cli.stack import kairos
 from events.errors import KairosError
 
@@ -113,7 +113,7 @@ async def _start(command: Sequence[str], death_signal: signal.Signals, stderr: i
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=stderr,
-        env={**os.environ, **_OWN, "OMP_WAIT_POLICY": "PASSIVE"},
+        env=environment({**_OWN, "OMP_WAIT_POLICY": "PASSIVE"}),
         process_group=0,  # Ctrl-C is ours to hand on
         preexec_fn=dies_with(os.getpid(), death_signal),
     )

@@ -52,6 +52,11 @@ def dies_with(parent: int, death_signal: int = signal.SIGKILL) -> Callable[[], N
     return prepare
 
 
+def environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return our own environment with more in it, for a child."""
+    return {**os.environ, **more}
+
+
 async def start(part: Part, log: Path) -> asyncio.subprocess.Process:
     """Start a part in a process group of its own, its output appended to `log`."""
     if log.exists() and log.stat().st_size > _LOG_BYTES:
@@ -62,7 +67,7 @@ async def start(part: Part, log: Path) -> asyncio.subprocess.Process:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=asyncio.subprocess.STDOUT,
-            env={**os.environ, **part.environment},
+            env=environment(part.environment),
             pass_fds=part.pass_fds,
             process_group=0,
             preexec_fn=dies_with(os.getpid()),

@@ -5,8 +5,9 @@ Read once per process, in the command's first line, checked whole and frozen. No
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,6 +42,9 @@ class Settings(BaseSettings):
     )
 
 
+_Kind = TypeVar("_Kind", bound=BaseSettings)
+
+
 def load(**options: Any) -> Settings:
     """Return the settings of this process; options that are None were not given.
 
@@ -49,9 +53,14 @@ def load(**options: Any) -> Settings:
     SettingsError
         A value that cannot be used, named with where it came from.
     """
+    return checked(Settings, **options)
+
+
+def checked(kind: type[_Kind], **options: Any) -> _Kind:
+    """Return settings of any kind, as `load` does."""
     given = {name: value for name, value in options.items() if value is not None}
     try:
-        return Settings(**given)
+        return kind(**given)
     except ValidationError as err:
         raise SettingsError("; ".join(_line(problem, given) for problem in err.errors())) from err
 
@@ -59,14 +68,21 @@ def load(**options: Any) -> Settings:
 def _line(problem: Any, given: dict[str, Any]) -> str:
     name = str(problem["loc"][0])
     origin = f"--{name.removesuffix('_url').replace('_', '-')}" if name in given else f"KAIROS_{name.upper()}"
-    shown = "" if name == "secret_key" else f" {problem['input']!r}"
+    shown = "" if name.endswith("_key") else f" {problem['input']!r}"
     return f"{origin}{shown}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def table() -> str:
-    """Return the settings as the README's Markdown table."""
+def table(kind: type[BaseSettings] = Settings, *, without: Collection[str] = ()) -> str:
+    """Return settings as a Markdown table, for docs/operations.md."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
-    for name, field in Settings.model_fields.items():
-        default = "`../shared/data`" if name == "data" else "" if field.default is None else f"`{field.default}`"
-        rows.append(f"| `KAIROS_{name.upper()}` | {default} | {field.description} |")
+    for name, field in kind.model_fields.items():
+        if name not in without:
+            default = "" if field.default is None else f"`{_shown(field.default)}`"
+            rows.append(f"| `KAIROS_{name.upper()}` | {default} | {field.description} |")
     return "\n".join(rows)
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, Path) and default.is_absolute():
+        return "../shared/data"  # beside the repository, wherever that is
+    return ", ".join(default) if isinstance(default, tuple) else str(default)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from pydantic import ValidationError
 
-from cli.settings import Settings, load, table
+from cli.docs import DOCS, replaced, tables
+from cli.settings import Settings, load
 from events.errors import SettingsError
-
-REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(autouse=True)
@@ -49,5 +46,13 @@ def test_settings_are_frozen() -> None:
         load().port = 1
 
 
-def test_the_operations_page_holds_the_table_of_settings() -> None:
-    assert table() in (REPOSITORY / "docs" / "operations.md").read_text()
+def test_the_pages_hold_the_tables_that_make_docs_writes() -> None:
+    for name, found in tables().items():
+        page = (DOCS / name).read_text()
+        for heading, table in found:
+            assert replaced(page, heading, table) == page, f"run `make docs`: {name}, {heading}"
+
+
+def test_a_table_is_replaced_and_nothing_else() -> None:
+    page = "# A\n\ntext\n\n| a |\n| - |\n| 1 |\n\n| b |\n\nend\n"
+    assert replaced(page, "# A", "| new |") == "# A\n\ntext\n\n| new |\n\n| b |\n\nend\n"
