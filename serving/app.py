@@ -84,6 +84,7 @@ def create_app(settings: ServingSettings) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # ours: `serving.metrics`
     )
+    app.state.models = models
     app.router.route_class = DirectRoute
     routes: list[tuple[str, str, Callable[..., Any]]] = [
         ("POST", "/v1/recommendations", recommend.post),  # the busiest first: routes are tried in order

@@ -6,6 +6,7 @@ the flow is the only writer of state, and it judges repeats over time.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -30,6 +31,7 @@ from serving.tokens import After, encode_after, log_hash
 from serving.watch import Watch
 
 _MAX_WARNINGS: Final = 100
+_BITE: Final = 40  # events judged in one go: half a millisecond
 
 
 class Accepted(Struct):
@@ -114,7 +116,7 @@ class Collect:
             raise
         if body.historical:
             self._access.history(request)
-        result, events, letters = self._judge(body, now_ms)
+        result, events, letters = await self._judge(body, now_ms)
         if letters:
             await self._backends.letters.keep(letters)
         if events:
@@ -137,12 +139,14 @@ class Collect:
             return reply(result, 202)
         return respond_refusal(result, request)
 
-    def _judge(self, body: Body, now_ms: int) -> tuple[Collected, list[Event], list[DeadLetter]]:
+    async def _judge(self, body: Body, now_ms: int) -> tuple[Collected, list[Event], list[DeadLetter]]:
         result = Collected([], [], [], [])
         events: list[Event] = []
         letters: list[DeadLetter] = []
         seen: set[str] = set()
         for index, raw in enumerate(body.events):
+            if index % _BITE == _BITE - 1:
+                await asyncio.sleep(0)  # a large batch must not hold up answers
             try:
                 event, notices = decode(raw, received_ms=now_ms, sent_at=body.sent_at, historical=body.historical)
             except EventError as err:

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from msgspec import UNSET, Struct, UnsetType
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -214,6 +214,11 @@ def _field(error: dict[str, Any]) -> FieldProblem:
     return FieldProblem("/" + "/".join(str(part) for part in error["loc"]), str(error["type"]), str(error["msg"]))
 
 
+async def _on_disconnect(_request: Request, _err: Exception) -> Response:
+    """The caller left before the body was whole: nobody reads this."""
+    return Response(status_code=400)
+
+
 async def _on_bug(request: Request, err: Exception) -> Response:
     return respond(problem_of(err, request))
 
@@ -223,4 +228,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(KairosError, _on_kairos_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_bug)

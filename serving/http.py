@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from serving.errors import BadRequest, BodyTooLarge, UnsupportedMedia
@@ -66,13 +66,17 @@ async def read_body(request: Request, *, limit: int, text: bool = False) -> byte
         raise UnsupportedMedia("compressed bodies are not read: send it without Content-Encoding")
     if (length := headers.get("content-length", "")).isdigit() and int(length) > limit:
         raise BodyTooLarge(f"the body has {int(length):,} bytes, the limit is {limit:,}")
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
+    body: bytes = b""
+    receive = request.receive
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > limit:
             raise BodyTooLarge(f"the body has more than {limit:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
+        if not message.get("more_body", False):
+            return body
 
 
 def refuse_unknown_query(request: Request, known: Collection[str] = ()) -> None:

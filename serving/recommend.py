@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
+import structlog
 from msgspec import UNSET, Struct, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
@@ -33,6 +34,8 @@ from serving.retrieve import Floats, Found, best, permitted, personal_order, ret
 from serving.slate import FALLBACK_SOURCES, REASONS, STEPS, Fallbacks, Slate, SlateItem
 from serving.view import View, overlay, view_of
 from serving.watch import Watch
+
+log = structlog.get_logger("serving")
 
 _CART_HISTORY: Final = 10
 _MODEL_SOURCES: Final = REASONS.keys() - FALLBACK_SOURCES - {"search"}
@@ -110,12 +113,17 @@ class Recommend:
         lap.end("read")
         model = self._models.active
         scene = self._see(ask, look, advice)
-        found = retrieve(model, scene.history, ask.limit, self._catalog)
-        lap.end("retrieve")
-        found = permitted(found, self._catalog, scene.forbidden) if found else None
-        lap.end("filter")
-        scores = model.recommender.rank(found.candidates) if model and found else None
-        lap.end("rank")
+        try:
+            found = retrieve(model, scene.history, ask.limit, self._catalog)
+            lap.end("retrieve")
+            found = permitted(found, self._catalog, scene.forbidden) if found else None
+            lap.end("filter")
+            scores = model.recommender.rank(found.candidates) if model and found else None
+            lap.end("rank")
+        except Exception:  # whatever native code raises: a broken model is no reason for an empty page
+            log.exception("model_failed", version=model.version if model else "")
+            found = scores = None
+            look = look._replace(degraded=look.degraded or Degraded("popular", "model_failed"))
         slate = self._choose(ask, scene, model, found, scores, advice)
         lap.end("choose")
         answer = self._said(ask, look, slate, model, advice, request)

@@ -328,6 +328,22 @@ def test_a_model_is_swapped_while_answers_go_on(
     assert set(seen) == {(first[1], "i11"), (second[1], "i12")}
 
 
+def test_a_model_that_breaks_is_no_reason_for_an_empty_page(
+    shop: Shop, valkey: Valkey, model_dir: Path, tmp_path: Path
+) -> None:
+    shop.items(*ITEMS)
+    api = ThreadApi(make_app(valkey, model_dir))
+    client = api.start()
+    body = {"placement": "item", "item_ids": ["i10"], "limit": 5}
+    assert client.post("/v1/recommendations", json=body).json()["degraded"] is None
+    api.app.state.models.active.recommender.index = None
+    broken = client.post("/v1/recommendations", json=body)
+    assert len(ids(broken)) == 5
+    assert broken.json()["degraded"] == {"level": "popular", "reason": "model_failed"}
+    client.close()
+    api.stop()
+
+
 def test_the_profile_shows_features_by_name(shop: Shop, start: Callable[..., httpx.Client]) -> None:
     shop.customer([an_event(items=["i1"], at_ms=now_ms(), customer_id="team/a:1")])
     client = start()
