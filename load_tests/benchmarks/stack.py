@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,6 +21,11 @@ from load_tests.http_client import Client
 from load_tests.prepare import load_catalogue, send_events
 from load_tests.simulator.wire import encode_json
 from load_tests.simulator.world import World
+
+#: Runs a command without the caller's own settings: what is measured is stated by the benchmark alone.
+UNSET: Final = ("env", *(f"--unset=KAIROS_{name}" for name in (
+    "SECRET_KEY", "STORE_URL", "LOG_URL", "HOST", "API_WORKERS", "FLOW_PROCESSES", "PARTITIONS",
+)))  # fmt: skip
 
 Say = Callable[[str], None]
 
@@ -90,7 +95,7 @@ def running(directory: Path, say: Say, *, flows: int = 1) -> Iterator[Stack]:
     """Start a stack on a directory, and stop it."""
     say("starting the stack")
     command = kairos("up", "--data-dir", str(directory), "--port", "0", "--flow-processes", str(flows))
-    up = Child("kairos up", command, directory.parent / "up.log")
+    up = Child("kairos up", [*UNSET, *command], directory.parent / "up.log")
     try:
         wait_until(lambda: b"kairos is ready" in up.output.read_bytes(), seconds=90, what="the stack", children=[up])
         yield Stack(directory, up, say)

@@ -2,8 +2,8 @@
 
     python -m load_tests.floors.probe LOG_URL STORE_URL RATE SECONDS
 
-Appends events of its own customers on a fixed schedule and polls the partitions' heads, which is committed together with
-the customer; latency from the planned time. Prints a JSON report. Called by `load_tests.benchmarks.freshness`.
+Appends events of its own customers on a fixed schedule and polls the partitions' heads, which are committed together
+with the customers; latency from the planned time. Prints a JSON report. Called by `load_tests.benchmarks.freshness`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ def main(log_url: str, store_url: str, rate: float, seconds: float) -> None:
             probe.send(sent, planned)
             sent += 1
         elif probe.poll():
-            time.sleep(POLL_S)
+            left = (planned - time.monotonic_ns()) / 1e9 if sent < total else POLL_S
+            time.sleep(min(POLL_S, max(0.0, left)))
         elif sent == total:
             break
         else:
