@@ -27,7 +27,7 @@ class Metrics:
             registry=self.registry,
         )  # fmt: skip
         self.answers = Counter(
-            "kairos_recommendations", "Answers by placement and outcome: model, popular, empty, degraded, stale",
+            "kairos_recommendations", "Answers: model, search, popular, empty, degraded or stale",
             ("placement", "outcome"), registry=self.registry,
         )  # fmt: skip
         self._stages = Histogram(

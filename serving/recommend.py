@@ -165,8 +165,7 @@ class Recommend:
             for place in best(scores, ask.limit):
                 source = names[sources[place]]
                 slate.add(int(found.rows[place]), float(scores[place]), source, REASONS[source])
-        if not slate.is_full:
-            slate.fill(STEPS[ask.placement], Fallbacks(self._catalog, self._popular, ask, scene.view))
+        slate.fill(STEPS[ask.placement], Fallbacks(self._catalog, self._popular, ask, scene.view))
         return slate
 
     def _search(
@@ -219,7 +218,8 @@ class Recommend:
         elif not slate.items:
             outcome = "empty"
         else:
-            outcome = "popular" if slate.items[0].source in FALLBACK_SOURCES else "model"
+            first = slate.items[0].source
+            outcome = "popular" if first in FALLBACK_SOURCES else "search" if first == "search" else "model"
         self._metrics.recommended(ask.placement, outcome)
         if self._impressions is None or not slate.items or not (ask.customer_id or ask.anonymous_id):
             return

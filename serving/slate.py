@@ -109,6 +109,8 @@ class Slate:
 
     def fill(self, steps: tuple[Step, ...], fallbacks: Fallbacks) -> None:
         """Fill what is left from the fallbacks, in their order."""
+        if self.is_full:
+            return
         for step in steps:
             for (rows, scores), source, reasons in step(fallbacks):
                 self._extend(rows, scores, source, reasons)
