@@ -109,13 +109,11 @@ class Slate:
 
     def fill(self, steps: tuple[Step, ...], fallbacks: Fallbacks) -> None:
         """Fill what is left from the fallbacks, in their order."""
-        if self.is_full:
-            return
         for step in steps:
             for (rows, scores), source, reasons in step(fallbacks):
-                self._extend(rows, scores, source, reasons)
                 if self.is_full:
                     return
+                self._extend(rows, scores, source, reasons)
 
     def _extend(self, rows: Rows, scores: npt.NDArray[np.float32], source: str, reasons: list[str]) -> None:
         allowed, taken = self._catalog.allowed, self._taken
