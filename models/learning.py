@@ -24,7 +24,7 @@ from models.recommender import Candidates, Recommender
 from models.sessions import Floats, Sessions
 
 Report = Callable[[str, float], None]  # stage and share done
-BLOCKS = ((0.7, 0.8), (0.8, 0.9), (0.9, 1.0))  # of the sessions: labels, each after its index
+BLOCK, BLOCKS, MOST_BLOCKS = 0.1, 3, 6  # share of the sessions that a block labels; few clicks take more blocks
 HEAD, SAMPLE = 50, 20  # best candidates kept in a list, and others at random
 FEWEST = 200  # lists; below, the fused order stays
 IN_SESSION, FUSED = FEATURES.index("in_session"), FEATURES.index("fused")
@@ -50,7 +50,7 @@ def collect(sessions: Sessions, params: Params, *, cases: int, seed: int, report
         How many clicks to label at most, over all blocks.
     """
     random = np.random.default_rng(seed)
-    blocks = _by_end(sessions) if sessions.by_user else _by_time(sessions)
+    blocks = _by_end(sessions) if sessions.by_user else _by_time(sessions, cases)
     parts: list[Lists] = []
     for number, (known, labelled, first) in enumerate(blocks):
         report("ranker lists", number / len(blocks))
@@ -65,13 +65,15 @@ def label_span(sessions: Sessions) -> float | str:
     """Where the labels of the newest block begin: a time in ms, a share of the sessions, or the ends of sequences."""
     if sessions.by_user:
         return "last item of each user"
-    low = BLOCKS[-1][0]
-    return float(sessions.start[int(low * len(sessions))]) if sessions.timed else low
+    low = int((1 - BLOCK) * len(sessions))
+    return float(sessions.start[low]) if sessions.timed else 1 - BLOCK
 
 
-def _by_time(sessions: Sessions) -> list[tuple[Sessions, Sessions, npt.NDArray[np.int64]]]:
+def _by_time(sessions: Sessions, cases: int) -> list[tuple[Sessions, Sessions, npt.NDArray[np.int64]]]:
     n = len(sessions)
-    cuts = [(int(low * n), int(high * n)) for low, high in BLOCKS]
+    newest = np.maximum(sessions.lengths[int((1 - BLOCKS * BLOCK) * n) :] - 1, 0).sum()
+    count = BLOCKS if newest >= cases else MOST_BLOCKS
+    cuts = [(int((1 - (b + 1) * BLOCK) * n), int((1 - b * BLOCK) * n)) for b in reversed(range(count))]
     return [
         (sessions.part(0, low), sessions.part(low, high), np.ones(high - low, dtype=np.int64)) for low, high in cuts
     ]

@@ -20,7 +20,7 @@ class Params:
 
     query_items: int = 10  # newest different items of the session that look for neighbours
     postings: int = 400  # newest sessions looked at per item
-    neighbours: int = 200  # nearest sessions that vote
+    neighbours: int = 100  # nearest sessions that vote
     position_decay: float = 0.7  # weight of an item per item clicked after it
     distance_decay: float = 0.7  # weight of a neighbour's click per place from the match
     backward: float = 0.5  # weight of a neighbour's clicks before the match
