@@ -42,12 +42,14 @@ class Size(NamedTuple):
     seconds: float = 50.0
     saturation_s: float = 10.0
     rounds: int = 1
+    step_s: float = 0.0  # of the curve of latency over rate; 0: no curve
     budget: str = "10s"  # of training; the ranker costs the same however well it learned
 
 
 FULL: Final = Size(
-    sessions=400_000, background=4_000.0, warmup_s=30.0, seconds=600.0, saturation_s=30.0, rounds=3, budget="10m"
-)
+    sessions=400_000, background=4_000.0, warmup_s=30.0, seconds=600.0, saturation_s=30.0, rounds=3, step_s=30.0,
+    budget="10m",
+)  # fmt: skip
 
 
 def measure(*, full: bool, say: Say, size: Size | None = None, keep: Path | None = None) -> dict[str, Any]:
@@ -91,9 +93,11 @@ def measured(shop: stacks.Shop, size: Size, *, full: bool, keep: Path | None = N
             rounds.append(found)
             if keep is not None:
                 keep_histogram(answers, keep / f"serving-{number}")
+        worst = max(rounds, key=lambda figures: figures["open_loop"]["p99_ms"])
+        if size.step_s:
+            worst["curve"] = _curve(shop, asks, size.step_s, worst["saturation_rps"])
     finally:
         floor.child.stop()
-    worst = max(rounds, key=lambda figures: figures["open_loop"]["p99_ms"])
     worst["items"] = size.items
     worst["model_items"] = shop.trained["items"]
     settings = {
@@ -170,6 +174,20 @@ def _round(
     _judge(verdict, report, full_speed, who)
     parts = asyncio.run(_parts(floor))
     return _figures(report, full_speed, parts, cpu, cores, list(api), size), report.targets["answers"]
+
+
+def _curve(shop: stacks.Shop, asks: Path, seconds: float, saturation_rps: float) -> list[dict[str, float]]:
+    """Latency over rate, up to saturation and a step past it, where shedding is to be seen, not refused."""
+    curve = []
+    for share in (0.25, 0.5, 0.7, 0.85, 1.0, 1.15):
+        rate = round(share * saturation_rps)
+        shop.stack.say(f"curve: {rate} answers/s")
+        target = Target("answers", f"{shop.stack.url}/v1/recommendations", str(asks), rate, DEGRADED)
+        report = generate(_spec([target], seconds, 1.0, rate), shop.path)
+        answers = report.targets["answers"]
+        errors, degraded = sum(answers.errors.values()), answers.marks["degraded"] / max(answers.answered, 1)
+        curve.append({"rate": rate, **figures(answers), "errors": errors, "degraded_share": degraded})
+    return curve
 
 
 def _spec(targets: list[Target], seconds: float, warmup_s: float, seed: int, *, closed: bool = False) -> Spec:

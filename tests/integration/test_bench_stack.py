@@ -34,7 +34,7 @@ def test_freshness_is_measured_on_both_ways(shop: stacks.Shop) -> None:
 def test_serving_is_measured_beside_its_floor(shop: stacks.Shop, tmp_path: Path) -> None:
     size = serving.Size(
         items=500, customers=200, rate=50.0, floor_rate=20.0, background=100.0, warmup_s=0.5, seconds=2.0,
-        saturation_s=1.0,
+        saturation_s=1.0, step_s=0.5,
     )  # fmt: skip
     report = serving.measured(shop, size, full=False, keep=tmp_path)
     assert report["figure"] is None
@@ -45,4 +45,5 @@ def test_serving_is_measured_beside_its_floor(shop: stacks.Shop, tmp_path: Path)
     assert seen["open_loop"]["errors"] == 0
     assert seen["model_items"] == 500
     assert seen["floor_parts"]["get"]["p50_ms"] > 0
+    assert len(seen["curve"]) == 6
     assert (tmp_path / "serving-0.hgrm").is_file()
