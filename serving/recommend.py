@@ -144,7 +144,8 @@ class Recommend:
         never = [*view.bought, *ask.exclude_item_ids]
         if ask.placement == "item":
             anchors = ask.item_ids or view.history[-1:]
-            return Scene(now_ms, view, [*view.history, *anchors], self._rows([*never, *anchors]))
+            history = view.history if view.history[-1:] == anchors[-1:] else [*view.history, *anchors]
+            return Scene(now_ms, view, history, self._rows([*never, *anchors]))
         if ask.placement == "cart":
             cart = ask.item_ids or view.cart
             return Scene(now_ms, view, [*view.history, *cart[-_CART_HISTORY:]], self._rows([*never, *cart]))
@@ -164,7 +165,7 @@ class Recommend:
             names, sources = model.recommender.sources, found.candidates.sources
             for place in best(scores, ask.limit):
                 source = names[sources[place]]
-                slate.add(int(found.rows[place]), float(scores[place]), source, REASONS[source])
+                slate.add(int(found.rows[place]), float(scores[place]), source, REASONS.get(source, []))
         slate.fill(STEPS[ask.placement], Fallbacks(self._catalog, self._popular, ask, scene.view))
         return slate
 

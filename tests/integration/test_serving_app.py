@@ -344,6 +344,36 @@ def test_a_model_that_breaks_is_no_reason_for_an_empty_page(
     api.stop()
 
 
+def test_a_store_that_is_killed_and_started_again_loses_no_accepted_event(own_valkey: Valkey, tmp_path: Path) -> None:
+    shop = Shop(own_valkey)
+    shop.items(*ITEMS[:3])
+    shop.close()
+    api = ThreadApi(make_app(own_valkey, tmp_path))
+    client = api.start()
+    sent: list[str] = []
+
+    def send(n: int) -> int:
+        event = {"event": "page_view", "event_id": f"e{n}", "customer_id": f"c{n}"}
+        answer = client.post("/v1/events", json=event)
+        sent.extend(accepted["event_id"] for accepted in answer.json().get("accepted", ()))
+        return answer.status_code
+
+    assert {send(n) for n in range(50)} == {202}
+    own_valkey.kill()
+    assert {send(n) for n in range(50, 55)} == {503}
+    slate = client.post("/v1/recommendations", json={"customer_id": "c1", "limit": 2})
+    assert len(ids(slate)) == 2
+    assert slate.json()["degraded"] == {"level": "popular", "reason": "store_unavailable"}
+    own_valkey.start()
+    until(lambda: send(60) == 202)
+    until(lambda: client.post("/v1/recommendations", json={"customer_id": "c1"}).json()["degraded"] is None)
+    assert client.get("/readyz").status_code == 200
+    found = {e.event_id for e in entries(own_valkey) if e.event == "page_view"}
+    assert set(sent) <= found
+    client.close()
+    api.stop()
+
+
 def test_the_profile_shows_features_by_name(shop: Shop, start: Callable[..., httpx.Client]) -> None:
     shop.customer([an_event(items=["i1"], at_ms=now_ms(), customer_id="team/a:1")])
     client = start()
