@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.jit import compiled
+from models.ordering import best
 from models.sessions import Floats, Rows
 
 Longs = npt.NDArray[np.int64]
@@ -29,7 +30,9 @@ def postings(indptr: Longs, items: Rows, n_items: int, limit: int) -> tuple[Long
                 last[item] = s
                 if counts[item + 1] < limit:
                     counts[item + 1] += 1
-    starts = np.cumsum(counts)
+    starts = counts.copy()
+    for item in range(n_items):
+        starts[item + 1] += starts[item]
     sessions = np.empty(starts[-1], dtype=np.int32)
     places = np.empty(starts[-1], dtype=np.int32)
     filled = starts[:-1].copy()
@@ -64,7 +67,8 @@ def _count_item(
                 if slot[other] < 0:
                     slot[other] = count
                     touched[count] = other
-                    sums[count, :] = 0.0
+                    for column in range(COLUMNS):
+                        sums[count, column] = 0.0
                     count += 1
                 k = slot[other]
                 if b > a:
@@ -107,26 +111,33 @@ def together(
         own = sessions[starts[item] : starts[item + 1]]
         count = _count_item(item, indptr, items, weight, own, slot, touched, sums)
         _share_sessions(indptr, items, own, slot, seen, item * len(indptr), sums)
-        mass = np.float32(1e-9) + weight[own].sum()
+        mass = np.float32(1e-9)
+        for s in own:
+            mass += weight[s]
         strength = np.empty(count, dtype=np.float32)
         for k in range(count):
-            sums[k, :3] /= mass
+            for column in range(3):
+                sums[k, column] /= mass
             sums[k, 3] /= np.float32(np.sqrt(np.float64(popularity[item]) * np.float64(popularity[touched[k]])))
             strength[k] = sums[k, 0] + 0.5 * sums[k, 1] + 0.3 * sums[k, 2] + sums[k, 3]
-        order = np.argsort(-strength, kind="mergesort")
-        total[item] = min(count, keep)
-        for k in range(total[item]):
+        order = best(strength, keep)
+        total[item] = len(order)
+        for k in range(len(order)):
             out_items[item, k] = touched[order[k]]
-            out_values[item, k] = sums[order[k]]
+            for column in range(COLUMNS):
+                out_values[item, k, column] = sums[order[k], column]
         for k in range(count):
             slot[touched[k]] = -1
     edges = np.zeros(n_items + 1, dtype=np.int64)
-    edges[1:] = np.cumsum(total)
+    for item in range(n_items):
+        edges[item + 1] = edges[item] + total[item]
     flat_items = np.empty(edges[-1], dtype=np.int32)
     flat_values = np.empty((edges[-1], COLUMNS), dtype=np.float32)
     for item in range(n_items):
-        flat_items[edges[item] : edges[item + 1]] = out_items[item, : total[item]]
-        flat_values[edges[item] : edges[item + 1]] = out_values[item, : total[item]]
+        for k in range(total[item]):
+            flat_items[edges[item] + k] = out_items[item, k]
+            for column in range(COLUMNS):
+                flat_values[edges[item] + k, column] = out_values[item, k, column]
     return edges, flat_items, flat_values
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from models.features import N_FEATURES
 from models.jit import compiled, compiled_sum
+from models.ordering import best, kth_largest
 from models.sessions import Floats, Rows
 
 Longs = npt.NDArray[np.int64]
@@ -50,7 +51,9 @@ def session_vector(recent: Rows, vectors: Floats, decay: float) -> Floats:
     for d in range(vectors.shape[1]):
         norm += total[0, d] * total[0, d]
     if norm > 0:
-        total /= np.float32(np.sqrt(norm))
+        scale = np.float32(1.0 / np.sqrt(norm))
+        for d in range(vectors.shape[1]):
+            total[0, d] *= scale
     return total
 
 
@@ -62,7 +65,8 @@ def _slot(item: int, slots: Rows, held: Rows, sums: Floats, count: int) -> int:
         place = count
         slots[item] = place
         held[place] = item
-        sums[place, :] = 0.0
+        for column in range(WIDTH):
+            sums[place, column] = 0.0
     return place
 
 
@@ -140,7 +144,7 @@ def _vote(
         values = np.empty(count, dtype=np.float32)
         for t in range(count):
             values[t] = similar[touched[t]]
-        least = np.partition(values, count - keep)[count - keep]
+        least = np.float32(kth_largest(values, keep))
     decay = np.empty(64, dtype=np.float32)
     for d in range(64):
         decay[d] = params[3] ** d
@@ -208,39 +212,21 @@ def _follow(
 @compiled
 def _fuse(places: int, sums: Floats) -> Floats:
     """A first order without learning: shares of the best vote of each retriever, and session memory."""
-    best = np.full(WIDTH, 1e-9, dtype=np.float32)
+    knn, forward, cosine = np.float32(1e-9), np.float32(1e-9), np.float32(1e-9)
     for c in range(places):
-        for column in (KNN, FORWARD_SUM, COSINE_BEST):
-            best[column] = max(best[column], sums[c, column])
+        knn = max(knn, sums[c, KNN])
+        forward = max(forward, sums[c, FORWARD_SUM])
+        cosine = max(cosine, sums[c, COSINE_BEST])
     fused = np.empty(places, dtype=np.float32)
     for c in range(places):
-        score = sums[c, KNN] / best[KNN] + 0.6 * sums[c, FORWARD_SUM] / best[FORWARD_SUM]
-        score += 0.3 * sums[c, COSINE_BEST] / best[COSINE_BEST] + 0.3 * sums[c, VECTOR]
+        score = sums[c, KNN] / knn + 0.6 * sums[c, FORWARD_SUM] / forward
+        score += 0.3 * sums[c, COSINE_BEST] / cosine + 0.3 * sums[c, VECTOR]
         if sums[c, AGE] == 1.0:
             score *= 0.2
         elif sums[c, AGE] > 1.0:
             score += 0.6 / np.sqrt(sums[c, AGE]) + 0.1 * sums[c, COUNT]
         fused[c] = score
     return fused
-
-
-@compiled
-def _best(fused: Floats, k: int) -> Longs:
-    """Places of the k largest scores, largest first."""
-    if len(fused) <= k:
-        return np.argsort(-fused, kind="mergesort")
-    least = np.partition(fused, len(fused) - k)[len(fused) - k]
-    chosen = np.empty(k, dtype=np.int64)
-    n = 0
-    for c in range(len(fused)):
-        if fused[c] > least:
-            chosen[n] = c
-            n += 1
-    for c in range(len(fused)):
-        if fused[c] == least and n < k:
-            chosen[n] = c
-            n += 1
-    return chosen[np.argsort(-fused[chosen], kind="mergesort")]
 
 
 @compiled
@@ -336,10 +322,14 @@ def retrieve(
                 places = max(places, place + 1)
                 sums[place, VECTOR] = similarity[f]
     fused = _fuse(places, sums)
-    chosen = _best(fused, k)
+    chosen = best(fused, k)
     features = _describe(recent, distinct, first, chosen, fused, held, sums, places, facts, vectors, query)
     sources = _sources(chosen, sums, features)
-    rows = held[chosen]
+    rows = np.empty(len(chosen), dtype=np.int32)
+    scores = np.empty(len(chosen), dtype=np.float32)
+    for r in range(len(chosen)):
+        rows[r] = held[chosen[r]]
+        scores[r] = fused[chosen[r]]
     for c in range(places):
         slots[held[c]] = -1
-    return rows, fused[chosen], sources, features
+    return rows, scores, sources, features
