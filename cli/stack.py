@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cli import embedded
 from cli.data_dir import DataDir, Registration, StackFile, register
@@ -81,6 +81,10 @@ class Stack:
         supervisor.settle()
         return file
 
+    async def watch(self, stopping: asyncio.Future[Any]) -> None:
+        """Wait for the word to stop; a fault of the supervisor itself ends the wait, too."""
+        await self._supervisor.until(stopping)
+
     async def stop(self) -> None:
         """Stop everything; new connections are refused, not left hanging."""
         self._socket.close()
@@ -93,7 +97,8 @@ class Stack:
 
     def _write(self) -> None:
         self._file.parts = list(self._supervisor.rows.values())
-        self._dir.write_stack(self._file)
+        with contextlib.suppress(OSError):  # a full disk must not end the supervision
+            self._dir.write_stack(self._file)
 
     def _later_parts(self) -> list[Part]:
         urls = ("--log", self._file.log_url, "--store", self._file.store_url)
@@ -140,6 +145,8 @@ async def opened(settings: Settings, say: Say, hurry: asyncio.Event) -> AsyncIte
             socket_dir = embedded.make_socket_dir()
             cleanup.callback(shutil.rmtree, socket_dir, ignore_errors=True)
             stack.embed(socket_dir)
+            syncing = asyncio.create_task(embedded.keep_synced(directory.path, say))
+            cleanup.callback(syncing.cancel)
         cleanup.callback(stack.register().unlink, missing_ok=True)
         cleanup.callback(directory.stack_path.unlink, missing_ok=True)
         cleanup.push_async_callback(stack.stop)

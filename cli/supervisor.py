@@ -122,17 +122,26 @@ class Supervisor:
             if not await self._or_stop(part, self._earlier_ready(part)):
                 break
             began = time.monotonic()
-            process = await start(part, self._log(part))
-            self._mark(row, state="starting", process=identity(process.pid) or Identity(process.pid, 0))
-            code = await self._run(part, process)
-            self._up[part.name].clear()
+            how = await self._live(part)
             if stop.is_set():
                 break
             failures = 0 if time.monotonic() - began > _STEADY_S else failures + 1
             row.restarts += 1
             self._mark(row, state="restarting")
-            await self._or_stop(part, asyncio.sleep(self._judge(part, code, failures)))
+            await self._or_stop(part, asyncio.sleep(self._judge(part, how, failures)))
         self._mark(row, state="stopped")
+
+    async def _live(self, part: Part) -> str:
+        """Start a process and see it through its life; return how it ended."""
+        try:
+            process = await start(part, self._log(part))
+        except OSError as err:  # no memory, no descriptors, a full disk: it may pass
+            return f"not started: {err.strerror}"
+        self._mark(self.rows[part.name], state="starting", process=identity(process.pid) or Identity(process.pid, 0))
+        code = await self._run(part, process)
+        self._up[part.name].clear()
+        words = last_line(self._log(part)) if code > 0 else ""
+        return describe_exit(code) + (f": {words}" if words else "")
 
     async def _run(self, part: Part, process: asyncio.subprocess.Process) -> int:
         """See a process through its life: to its end, or to the stop."""
@@ -179,10 +188,8 @@ class Supervisor:
             first.cancel()
             stopped.cancel()
 
-    def _judge(self, part: Part, code: int, failures: int) -> float:
-        """Return after how many seconds to start a part again that ended with this code."""
-        words = last_line(self._log(part))
-        how = describe_exit(code) + (f": {words}" if code > 0 and words else "")
+    def _judge(self, part: Part, how: str, failures: int) -> float:
+        """Return after how many seconds to start a part again that ended this way."""
         if not self._settled and failures >= _TRIES:
             raise PartError(f"{part.name} cannot start ({how}); its log is {self._log(part)}")
         delay: float = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2 ** max(0, failures - 1))

@@ -33,7 +33,8 @@ def up(
 
 
 def _say(line: str) -> None:
-    typer.echo(f"kairos: {line}")
+    with contextlib.suppress(OSError):  # whoever read our words may be gone: the stack is not
+        typer.echo(f"kairos: {line}")
 
 
 async def _run(settings: Settings) -> None:
@@ -57,4 +58,4 @@ async def _run(settings: Settings) -> None:
             starting.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await starting
-        await stopping
+        await stack.watch(stopping)

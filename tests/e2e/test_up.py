@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from tests.e2e.processes import Command, run, status, until
-from tests.servers import Valkey
+from tests.servers import Kafka, Valkey
 
 
 class Stack(Command):
@@ -72,6 +72,16 @@ def test_more_flows_than_partitions_are_refused_with_the_number(tmp_path: Path) 
     answer = run("up", "--port", "0", "--data-dir", str(tmp_path), "--flow-processes", "5")
     assert answer.returncode == 2
     assert "--flow-processes 5: the log has 4 partitions" in answer.stderr
+
+
+def test_items_of_a_file_are_loaded_and_shown(stack: Stack, tmp_path: Path) -> None:
+    file = tmp_path / "items.csv"
+    file.write_text("item_id,title,category,brand,price,currency,stock\np-1,Pan,kitchen/pans,Alba,39.5,EUR,4\n")
+    answer = run("catalog", "load", str(file), "--data-dir", str(stack.data_dir))
+    assert (answer.returncode, answer.stdout) == (0, "1 items accepted, 0 refused\n")
+    shown = until(lambda: (found := run("catalog", "show", "p-1", "--url", stack.url)).returncode == 0 and found.stdout)
+    item = msgspec.json.decode(shown, type=dict[str, Any])
+    assert (item["title"], item["category"], item["price"], item["stock"]) == ("Pan", "kitchen/pans", 39.5, 4)
 
 
 @pytest.mark.parametrize("name", ["flow-0", "materialiser", "api-1", "store"])
@@ -135,6 +145,17 @@ def test_a_stack_on_a_store_of_ones_own_brings_none(own_valkey: Valkey, tmp_path
         stack.send("c-own")
         shown = until(lambda: (found := status(tmp_path))["account"]["applied"] and found)
         assert [part["name"] for part in shown["parts"]] == ["materialiser", "flow-0", "api-0"]
+        assert stack.end(signal.SIGTERM)[0] == 0
+    finally:
+        stack.close()
+
+
+def test_a_stack_keeps_its_log_in_kafka(kafka: Kafka, tmp_path: Path) -> None:
+    stack = Stack(tmp_path, "--log", kafka.topic_url(), "--flow-processes", "2")
+    try:
+        for number in range(10):
+            stack.send(f"c-{number}")
+        until(lambda: status(tmp_path)["account"]["applied"] == 10)
         assert stack.end(signal.SIGTERM)[0] == 0
     finally:
         stack.close()

@@ -15,7 +15,7 @@ import pytest
 import redis
 
 from cli.data_dir import DataDir, Registration, StackFile, find, register
-from cli.embedded import make_socket_dir, store_part
+from cli.embedded import make_socket_dir, store_part, sync
 from cli.parts import Identity, Part, identity, is_alive, kill_stale
 from cli.supervisor import PartError, Supervisor
 from events.errors import SettingsError
@@ -75,6 +75,18 @@ def test_a_part_that_cannot_start_ends_the_start_with_its_last_words(tmp_path: P
 
     async def never() -> bool:
         return False
+
+    asyncio.run(play())
+
+
+def test_a_program_that_is_not_there_ends_the_start_in_the_same_way(tmp_path: Path) -> None:
+    async def play() -> None:
+        scene = Scene(tmp_path, Part("flow-0", ("/no/such/program",)))
+        try:
+            with pytest.raises(PartError, match=r"flow-0 cannot start \(not started: No such file or directory\)"):
+                await scene.supervisor.start(range(4))
+        finally:
+            await scene.supervisor.stop()
 
     asyncio.run(play())
 
@@ -182,6 +194,7 @@ def test_the_embedded_store_keeps_every_acknowledged_write_through_sigkill(tmp_p
             assert client.lrange("numbers", 0, -1) == [str(number).encode() for number in range(2_000)]
             assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
             assert client.config_get("save") == {"save": ""}
+        assert sync(tmp_path) == 1
         await scene.supervisor.stop()
 
     asyncio.run(play())
