@@ -14,7 +14,7 @@ import xxhash
 
 from events.log import START
 from events.schema import Event, Line
-from feature_store import decay
+from feature_store.decay import HALF_LIFE_MS, RESCALE_AFTER, rescale, weight_at
 from feature_store.session import Session, advance, drop_from_cart, put_in_cart, search
 from feature_store.vocabulary import CUSTOM, MEANINGS
 
@@ -59,7 +59,7 @@ def show(customer: Customer, event: Event) -> None:
     """Count an impression that our own API wrote, in place: what we show is no visit and no sign of life."""
     code = MEANINGS["view_item_list"].code
     customer.counts[code] = customer.counts.get(code, 0) + 1
-    weight = decay.weight_at(event.at_ms, customer.landmark_ms)
+    weight = weight_at(event.at_ms, customer.landmark_ms)
     customer.decayed[code] = customer.decayed.get(code, 0.0) + weight
 
 
@@ -70,28 +70,26 @@ def apply(customer: Customer, event: Event) -> None:
     turns the clock back or reopens a session.
     """
     at_ms = event.at_ms
-    code, weight, touches, _ = MEANINGS.get(event.event, CUSTOM)
-    if not customer.first_ms:
-        customer.first_ms = customer.landmark_ms = at_ms
+    code, weight, touches, act = _STEPS.get(event.event, _CUSTOM)
+    if at_ms > customer.last_ms:
+        if not customer.last_ms:
+            customer.first_ms = customer.landmark_ms = at_ms
+        customer.last_ms = at_ms
     elif at_ms < customer.first_ms:
         customer.first_ms = at_ms
-    if at_ms > customer.last_ms:
-        customer.last_ms = at_ms
-    half_lives = (at_ms - customer.landmark_ms) / decay.HALF_LIFE_MS
-    if half_lives > decay.RESCALE_AFTER:
+    half_lives = (at_ms - customer.landmark_ms) / HALF_LIFE_MS
+    if half_lives > RESCALE_AFTER:
         _move_landmark(customer, at_ms)
         half_lives = 0.0
     now_weighs = 2.0**half_lives
 
-    counts = customer.counts
+    counts, decayed, items = customer.counts, customer.decayed, event.items
     counts[code] = counts.get(code, 0) + 1
-    decayed = customer.decayed
     decayed[code] = decayed.get(code, 0.0) + now_weighs
-
-    customer.sessions += advance(customer.session, at_ms, event.session_id, event.items if touches else (), code)
-    if weight:
-        _prefer(customer, event.items, weight * now_weighs)
-    act = _ACTS.get(event.event)
+    if advance(customer.session, at_ms, event.session_id, items if touches else (), code):
+        customer.sessions += 1
+    if weight and items:
+        _prefer(customer, items, weight * now_weighs)
     if act is not None:
         act(customer, event)
 
@@ -122,9 +120,9 @@ def _make_room(sums: dict[str, float]) -> None:
 
 
 def _move_landmark(customer: Customer, at_ms: int) -> None:
-    factor = 2.0 ** ((customer.landmark_ms - at_ms) / decay.HALF_LIFE_MS)
+    factor = 2.0 ** ((customer.landmark_ms - at_ms) / HALF_LIFE_MS)
     for sums in (customer.decayed, customer.categories, customer.brands, customer.price_bands):
-        decay.rescale(sums, factor)
+        rescale(sums, factor)
     customer.landmark_ms = at_ms
 
 
@@ -178,3 +176,7 @@ _ACTS: Final[dict[str, Callable[[Customer, Event], None]]] = {
     "remove_from_cart": _remove_from_cart,
     "search": _search,
 }
+_Step = tuple[int, float, bool, Callable[[Customer, Event], None] | None]
+#: What `apply` asks of an event's name, in one look-up: code, weight, touches, act.
+_STEPS: Final[dict[str, _Step]] = {name: (m.code, m.weight, m.touches, _ACTS.get(name)) for name, m in MEANINGS.items()}
+_CUSTOM: Final[_Step] = (CUSTOM.code, CUSTOM.weight, CUSTOM.touches, None)

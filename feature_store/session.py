@@ -18,7 +18,9 @@ KEEP_RECENT: Final = 50
 KEEP_CART: Final = 50
 KEEP_QUERIES: Final = 10
 
-_TIME: Final = 6  # bytes of a time in `recent_ms`, big-endian
+_TIME: Final = 6  # bytes of a time, big-endian
+_MARK: Final = _TIME + 1  # time, then the event's code
+_CODES: Final = [bytes([code]) for code in range(64)]
 
 
 class Touch(NamedTuple):
@@ -39,19 +41,23 @@ class Session(msgspec.Struct, array_like=True, gc=False):
     fresh: int = 0  # how many of the newest `recent` were touched in this session
     # What was touched, newest last, in columns: an append and an encoding cost a third of a list of tuples.
     recent_items: list[str] = msgspec.field(default_factory=list)
-    recent_codes: bytearray = msgspec.field(default_factory=bytearray)
-    recent_ms: bytearray = msgspec.field(default_factory=bytearray)
+    recent_marks: bytearray = msgspec.field(default_factory=bytearray)  # time and event code of each
     cart: dict[str, int] = msgspec.field(default_factory=dict)  # item_id -> quantity
     queries: list[str] = msgspec.field(default_factory=list)  # newest last
 
     @property
     def recent(self) -> list[Touch]:
         """The last 50 touched items of this and earlier sessions, newest last."""
-        times = self.recent_ms
+        marks = self.recent_marks
         return [
-            Touch(item_id, code, int.from_bytes(times[at : at + _TIME], "big"))
-            for item_id, code, at in zip(self.recent_items, self.recent_codes, range(0, len(times), _TIME), strict=True)
+            Touch(item_id, marks[at + _TIME], int.from_bytes(marks[at : at + _TIME], "big"))
+            for item_id, at in zip(self.recent_items, range(0, len(marks), _MARK), strict=True)
         ]
+
+    @property
+    def recent_codes(self) -> bytearray:
+        """The event code of each of `recent_items`."""
+        return self.recent_marks[_TIME::_MARK]
 
     def item_ids(self) -> list[str]:
         """Return the item of each touch in this session, newest last, repeats included."""
@@ -60,56 +66,45 @@ class Session(msgspec.Struct, array_like=True, gc=False):
 
 def advance(session: Session, at_ms: int, session_id: str, touched: Sequence[Line], code: int) -> bool:
     """Count one event into the session, in place; return whether it opened a new one."""
-    known, last_ms = session.session_id, session.last_ms
-    opened = at_ms > last_ms and (session_id != known if session_id and known else at_ms - last_ms > GAP_MS)
-    if opened:
-        session.session_id = session_id
-        session.opened_ms = at_ms
-        session.events = 1
-        session.fresh = 0
-    else:
-        session.events += 1
-        if not known:
+    last_ms = session.last_ms
+    opened = False
+    if at_ms >= last_ms:
+        known = session.session_id
+        if session_id != known if session_id and known else at_ms - last_ms > GAP_MS:
+            opened = True
             session.session_id = session_id
-    if touched:
-        _touch(session, touched, code, at_ms, late=at_ms < last_ms)
-    if at_ms > last_ms:
+            session.opened_ms = at_ms
+            session.events = session.fresh = 0
+        elif session_id and not known:
+            session.session_id = session_id
         session.last_ms = at_ms
+    session.events += 1
+    if touched:
+        items, marks = session.recent_items, session.recent_marks
+        mark = at_ms.to_bytes(_TIME, "big") + _CODES[code]
+        for line in touched:
+            if at_ms >= last_ms:
+                items.append(line.item_id)
+                marks += mark
+            else:
+                _insert(items, marks, line.item_id, mark)
+        if at_ms >= session.opened_ms:
+            session.fresh += len(touched)
+        surplus = len(items) - KEEP_RECENT
+        if surplus > 0:
+            del items[:surplus], marks[: surplus * _MARK]
+            if session.fresh > KEEP_RECENT:
+                session.fresh = KEEP_RECENT
     return opened
 
 
-def _touch(session: Session, lines: Sequence[Line], code: int, at_ms: int, *, late: bool) -> None:
-    items, codes, times, time = (
-        session.recent_items,
-        session.recent_codes,
-        session.recent_ms,
-        at_ms.to_bytes(_TIME, "big"),
-    )
-    for line in lines:
-        if late:
-            _insert(session, line.item_id, code, time)
-        else:
-            items.append(line.item_id)
-            codes.append(code)
-            times.extend(time)
-    if at_ms >= session.opened_ms:
-        session.fresh += len(lines)
-    surplus = len(items) - KEEP_RECENT
-    if surplus > 0:
-        del items[:surplus], codes[:surplus], times[: surplus * _TIME]
-        if session.fresh > KEEP_RECENT:
-            session.fresh = KEEP_RECENT
-
-
-def _insert(session: Session, item_id: str, code: int, time: bytes) -> None:
+def _insert(items: list[str], marks: bytearray, item_id: str, mark: bytes) -> None:
     """Put a late touch where its time belongs, after its equals."""
-    times = session.recent_ms
-    at = len(session.recent_items)
-    while at and times[(at - 1) * _TIME : at * _TIME] > time:
+    at, time = len(items), mark[:_TIME]
+    while at and marks[(at - 1) * _MARK : (at - 1) * _MARK + _TIME] > time:
         at -= 1
-    session.recent_items.insert(at, item_id)
-    session.recent_codes.insert(at, code)
-    times[at * _TIME : at * _TIME] = time
+    items.insert(at, item_id)
+    marks[at * _MARK : at * _MARK] = mark
 
 
 def put_in_cart(session: Session, lines: Sequence[Line]) -> None:

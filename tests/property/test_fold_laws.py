@@ -84,7 +84,7 @@ def test_state_stays_bounded(log: list[Event]) -> None:
         fold(Head("log", 0, 1), decode_batch(a_batch(log * 3)), customers, {})
     for customer in customers.values():
         session = customer.session
-        assert len(session.recent_items) == len(session.recent_codes) == len(session.recent_ms) // 6 <= KEEP_RECENT
+        assert len(session.recent_items) == len(session.recent_marks) // 7 <= KEEP_RECENT
         assert [t.at_ms for t in session.recent] == sorted(t.at_ms for t in session.recent)
         assert session.fresh <= len(session.recent_items)
         assert len(session.cart) <= KEEP_CART
