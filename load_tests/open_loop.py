@@ -17,6 +17,7 @@ Absent: what the requests say. A file has one JSON body a line, in the order of 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import resource
 import select
@@ -84,8 +85,10 @@ class _Connection:
 
     def __init__(self, target: _Load, address: tuple[str, int]) -> None:
         self.target = target
-        self.socket = socket.create_connection(address, timeout=5)
+        self.socket = socket.socket()
+        self.socket.setblocking(False)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.connecting = self.socket.connect_ex(address) == errno.EINPROGRESS
         self.parser = httptools.HttpResponseParser(self)
         self.uses = 0
         self.request = self.body = b""
@@ -96,8 +99,14 @@ class _Connection:
         self.request, self.planned_ns, self.body = request, planned_ns, b""
         self.done = self.begun = False
         self.uses += 1
-        with contextlib.suppress(ConnectionError):  # the server let go of it while idle: reading finds that out
-            self.socket.sendall(request)
+        if not self.connecting:
+            self.write()
+
+    def write(self) -> None:
+        """Write the request; it is small and the socket's buffer empty, so that it never waits."""
+        self.connecting = False
+        with contextlib.suppress(OSError):  # the server let go of it while idle: reading finds that out
+            self.socket.sendall(self.request)
 
     @property
     def stale(self) -> bool:
@@ -189,6 +198,7 @@ class _Run:
         self.spec = spec
         self.loads = [_Load(target, spec) for target in spec.targets]
         self.busy: dict[int, _Connection] = {}  # by file descriptor
+        self.connecting: set[int] = set()  # of these, those whose connection is not made yet
         self.lag = Latencies()
         self.begin_ns = 0
 
@@ -229,14 +239,22 @@ class _Run:
                 return
             load.idle.append(_Connection(load, load.address))
             load.opened += 1
-        connection = load.idle.pop()
+        self._use(load.idle.pop(), request, planned_ns)
+
+    def _use(self, connection: _Connection, request: bytes, planned_ns: int) -> None:
         connection.send(request, planned_ns)
-        self.busy[connection.socket.fileno()] = connection
+        descriptor = connection.socket.fileno()
+        self.busy[descriptor] = connection
+        if connection.connecting:
+            self.connecting.add(descriptor)
 
     def _receive(self, wait_s: float) -> list[_Connection]:
         """Read answers for at most so long, until at least one read; return the connections that got theirs."""
-        readable, _, _ = select.select(list(self.busy), (), (), max(0.0, wait_s))
+        readable, writable, _ = select.select(list(self.busy), self.connecting, (), max(0.0, wait_s))
         finished = []
+        for descriptor in writable:
+            self.connecting.discard(descriptor)
+            self.busy[descriptor].write()
         for descriptor in readable:
             connection = self.busy[descriptor]
             load = connection.target
@@ -250,8 +268,7 @@ class _Run:
             load.count(connection, time.monotonic_ns(), self.begin_ns)
             del self.busy[descriptor]
             if load.waiting:
-                connection.send(*load.waiting.popleft())
-                self.busy[descriptor] = connection
+                self._use(connection, *load.waiting.popleft())
             else:
                 load.idle.append(connection)
                 finished.append(connection)
@@ -261,18 +278,13 @@ class _Run:
         """A connection was closed under a request: send it again if it was stale, else count the error."""
         load = connection.target
         del self.busy[descriptor]
+        self.connecting.discard(descriptor)
         connection.socket.close()
-        load.opened -= 1
-        try:
-            fresh = _Connection(load, load.address) if connection.stale else None
-        except OSError:
-            fresh = None
-        if fresh is None:
+        if connection.stale:
+            self._use(_Connection(load, load.address), connection.request, connection.planned_ns)
+        else:
+            load.opened -= 1
             load.errors["closed"] += 1
-            return
-        load.opened += 1
-        fresh.send(connection.request, connection.planned_ns)
-        self.busy[fresh.socket.fileno()] = fresh
 
     def _drain(self) -> None:
         end = time.monotonic() + self.spec.timeout_s
@@ -283,6 +295,7 @@ class _Run:
             connection.socket.close()
             connection.target.opened -= 1
         self.busy.clear()
+        self.connecting.clear()
         for load in self.loads:
             load.errors["timeout"] += len(load.waiting)
             load.waiting.clear()
