@@ -139,14 +139,13 @@ def _sample(found: Candidates, target: int, random: np.random.Generator) -> tupl
 
 
 def _join(parts: list[Lists]) -> Lists:
-    edges = [np.zeros(1, dtype=np.int64)]
-    for part in parts:
-        edges.append(part.edges[1:] + edges[-1][-1])
+    edges = np.zeros(1 + sum(map(len, parts)), dtype=np.int64)
+    np.cumsum(np.concatenate([part.sizes for part in parts]), out=edges[1:])
     return Lists(
         np.concatenate([part.features for part in parts]),
         np.concatenate([part.clicked for part in parts]),
         np.concatenate([part.stands_for for part in parts]),
-        np.concatenate(edges),
+        edges,
     )
 
 

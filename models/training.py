@@ -26,7 +26,7 @@ from models.recommender import Recommender
 from models.sessions import Sessions
 
 LABELS = 40_000  # clicks that the ranker learns from, at most
-LABELS_PER_S = 1_000  # of them that a second of the budget allows, retrieval and learning together
+LABELS_PER_S = 500  # of them that a second of the budget allows, retrieval and learning together
 
 
 @dataclass(frozen=True)

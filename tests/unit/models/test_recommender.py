@@ -215,3 +215,28 @@ def test_nothing_to_learn_from_is_said(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nothing to learn"):
         training.train_from_sessions([], tmp_path)
     assert not list(tmp_path.glob("models/*/*"))
+
+
+def test_renumbered_items_are_recommended_alike(sessions: Sessions) -> None:
+    names = [f"other-{(7 * row) % len(sessions.item_ids)}" for row in range(len(sessions.item_ids))]
+    renamed = Sessions(sessions.indptr, sessions.items, sessions.start, names, timed=False)
+    one = Recommender(sessions.item_ids, build(sessions, Params()), Params())
+    other = Recommender(names, build(renamed, Params()), Params())
+    expected = [names[one.row_of[scored.item_id]] for scored in one.recommend(["i1", "i2"], k=9)]
+    assert [scored.item_id for scored in other.recommend([names[1], names[2]], k=9)] == expected
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_a_shop_of_a_few_sessions_trains_without_a_ranker(count: int, tmp_path: Path) -> None:
+    events = [(f"s{n}", f"i{(n + step) % 5}", n * 10_000 + step, "view") for n in range(count) for step in range(3)]
+    recommender = artefact.load(training.train_from_sessions(events, tmp_path))
+    assert recommender.ranker is None
+    assert recommender.recommend(["i1"], k=3)
+
+
+def test_two_versions_answer_side_by_side(saved: Path, sessions: Sessions) -> None:
+    first, second = artefact.load(saved), artefact.load(saved)
+    before = first.recommend(["i3"], k=5)
+    assert second.recommend(["i3"], k=5) == before
+    del second
+    assert first.recommend(["i3"], k=5) == before
