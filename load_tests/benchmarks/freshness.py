@@ -76,7 +76,10 @@ def measured(shop: stacks.Shop, size: Size, *, full: bool) -> dict[str, Any]:
         **size._asdict(), "wait_ms": WAIT_MS, "customers": account["customers"], "model": shop.model, "pinned": False,
         "training": shop.trained["metrics"], "background": "appended to the log", "full": full,
     }  # fmt: skip
-    return verdict.report("freshness", figures, facts(settings, cores))
+    context = facts(settings, cores)
+    if verdict.reasons:
+        context["logs"] = shop.stack.last_words()
+    return verdict.report("freshness", figures, context)
 
 
 def _judge(verdict: Verdict, clicks: Clicks, state: dict[str, Any], account: dict[str, Any]) -> None:

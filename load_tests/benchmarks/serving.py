@@ -107,6 +107,8 @@ def measured(shop: stacks.Shop, size: Size, *, full: bool, keep: Path | None = N
         "full": full, "slate_cache": False,
     }  # fmt: skip
     context = facts(settings, worst.pop("cores"))
+    if verdict.reasons:
+        context["logs"] = shop.stack.last_words()
     return verdict.report("serving", worst, context)
 
 

@@ -49,6 +49,11 @@ class Stack:
         """Return the process of each part."""
         return {part["name"]: part["pid"] for part in self._file()["parts"] if part["pid"]}
 
+    def last_words(self) -> dict[str, str]:
+        """Return the end of each part's log, for a run that went wrong."""
+        logs = sorted((self.directory / "logs").glob("*.log"))
+        return {log.stem: log.read_text(errors="replace")[-600:] for log in logs}
+
     def status(self) -> dict[str, Any]:
         """Return what `kairos status` says."""
         command = kairos("status", "--data-dir", str(self.directory), "--json")
