@@ -129,7 +129,7 @@ def test_a_package_that_the_lock_does_not_know_ends_the_build(tmp_path: Path) ->
     (tmp_path / "requirements.lock").write_text(re.sub(r"^bytewax==.*?(?=^\S)", "", lock, flags=re.M | re.S))
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path)
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "v"], check=True)
-    command = [*install_command("dataflow", tmp_path / "v" / "bin" / "python"), "--dry-run"]
+    command = [*install_command("dataflow", tmp_path / "v" / "bin" / "python"), "--dry-run", "--offline"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode != 0
     assert "no trusted hash was provided for: `bytewax`" in " ".join(answer.stderr.split())
