@@ -71,7 +71,7 @@ def fit(sessions: Sessions, dimension: int, seed: int) -> Floats:
 
 
 def build_index(vectors: Floats, seed: int) -> Any:
-    """An inner-product index: exact for few items, else IVF with 8-bit codes (about 60 µs at 100 k items)."""
+    """An inner-product index: exact for few items, else IVF with 8-bit codes (55 µs at 43 k items, recall@80 .925)."""
     faiss.omp_set_num_threads(1)
     n, dimension = int((np.abs(vectors).max(axis=1) > 0).sum()), vectors.shape[1]
     index: Any
@@ -89,7 +89,7 @@ def build_index(vectors: Floats, seed: int) -> Any:
     placed = np.flatnonzero(np.abs(vectors).max(axis=1) > 0)
     index.train(vectors[placed])
     index.add_with_ids(vectors[placed], placed)
-    index.nprobe = max(4, lists // 50)
+    index.nprobe = max(8, lists // 100)
     return index
 
 
