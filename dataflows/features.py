@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import time
+from collections import deque
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from types import FrameType
@@ -25,6 +26,7 @@ from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 
 from dataflows.partitions import Partitions, Work
+from events.errors import KairosError
 from events.log import Batch, EventLog, open_log
 from feature_store.commit import Commit
 from feature_store.fold import MAX_EVENTS
@@ -58,7 +60,15 @@ class _Shared:
 
     def __init__(self, log_url: str, store_url: str, owned: Sequence[int] | None) -> None:
         self.log_url, self.store_url, self.owned = log_url, store_url, owned
+        self.failure: KairosError | None = None
+        self.raises = True  # out of bytewax's steps; it may abort then, so `run` lets the flow end first
         self.by_worker: dict[int, tuple[EventLog, Partitions]] = {}
+
+    def fail(self, err: KairosError) -> None:
+        """Remember why the flow ends."""
+        if self.raises:
+            raise err
+        self.failure = self.failure or err
 
     def open(self, worker: int, workers: int) -> tuple[EventLog, Partitions]:
         if worker not in self.by_worker:
@@ -70,39 +80,63 @@ class _Shared:
         return self.by_worker[worker]
 
 
-class _Rounds(StatelessSourcePartition[tuple[int, list[Batch]]]):
-    """Polls the log for all partitions of a worker at once."""
+class _Rounds(StatelessSourcePartition[tuple[int, Work]]):
+    """Polls the log for all partitions of a worker at once, decodes, and asks for the values that are missing.
 
-    def __init__(self, worker: int, event_log: EventLog, partitions: Partitions) -> None:
+    While there is a backlog the next round is asked for before this one is folded, so the server works meanwhile.
+    """
+
+    def __init__(self, shared: _Shared, worker: int, workers: int) -> None:
+        self._shared = shared
         self._worker = worker
-        self._log = event_log
-        self._partitions = partitions
-        self._after = partitions.positions
+        self._log, self._partitions = shared.open(worker, workers)
+        self._after = dict(self._partitions.positions)
+        self._groups: deque[list[Batch]] = deque()
+        self._next: Work | None = None
+        self._behind = False
         self._idle = 0
         self._awake: datetime | None = None
         self._registered = 0.0
 
-    def next_batch(self) -> list[tuple[int, list[Batch]]]:
-        if _Stop.asked:
+    def next_batch(self) -> list[tuple[int, Work]]:
+        if _Stop.asked or self._shared.failure is not None:
             raise StopIteration
-        batches = self._log.read(self._after, limit=MAX_EVENTS) if self._after else []
-        if not batches:
-            self._rest()
-            return []
-        self._idle, self._awake = 0, None
-        self._register(time.monotonic())
-        for batch in batches:
-            self._after[batch.partition] = batch.positions[-1]
-        return [(self._worker, batches)]
+        try:
+            work = self._next or self._prepared()
+            if work is None:
+                self._rest()
+                return []
+            self._idle, self._awake = 0, None
+            self._next = self._prepared() if self._groups or self._behind else None
+        except KairosError as err:
+            self._shared.fail(err)
+            raise StopIteration from err
+        return [(self._worker, work)]
 
     def next_awake(self) -> datetime | None:
         return self._awake
 
     def close(self) -> None:
+        if self._shared.failure is not None:
+            return
         self._partitions.settle()
         self._log.register(CONSUMER, self._partitions.positions)
         self._log.close()
         log.info("flow_stopped", positions=self._partitions.positions)
+
+    def _prepared(self) -> Work | None:
+        if not self._groups:
+            self._poll()
+        return self._partitions.prepare(self._groups.popleft()) if self._groups else None
+
+    def _poll(self) -> None:
+        batches = self._log.read(self._after, limit=MAX_EVENTS) if self._after else []
+        self._behind = any(len(batch.positions) >= MAX_EVENTS for batch in batches)
+        for batch in batches:
+            self._after[batch.partition] = batch.positions[-1]
+        if batches:
+            self._groups.extend(grouped(batches))
+            self._register(time.monotonic())
 
     def _rest(self) -> None:
         self._partitions.settle()
@@ -118,23 +152,45 @@ class _Rounds(StatelessSourcePartition[tuple[int, list[Batch]]]):
             self._log.register(CONSUMER, self._partitions.positions)
 
 
-class LogSource(DynamicSource[tuple[int, list[Batch]]]):
-    """Rounds of batches: ``(worker, batches)``."""
+def grouped(batches: Sequence[Batch]) -> list[list[Batch]]:
+    """Group a poll's batches into rounds of about one full batch.
+
+    Small batches share a round's two round trips; a full one goes alone, because four decoded together fall out of the
+    processor's cache before they are folded.
+    """
+    groups: list[list[Batch]] = [[]]
+    events = 0
+    for batch in batches:
+        if events and events + len(batch.positions) > MAX_EVENTS:
+            groups.append([])
+            events = 0
+        groups[-1].append(batch)
+        events += len(batch.positions)
+    return groups
+
+
+class LogSource(DynamicSource[tuple[int, Work]]):
+    """Rounds, decoded: ``(worker, work)``."""
 
     def __init__(self, shared: _Shared) -> None:
         self._shared = shared
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Rounds:  # noqa: ARG002
-        return _Rounds(worker_index, *self._shared.open(worker_index, worker_count))
+        return _Rounds(self._shared, worker_index, worker_count)
 
 
 class _Committer(StatelessSinkPartition[tuple[int, list[Commit]]]):
-    def __init__(self, partitions: Partitions) -> None:
+    def __init__(self, shared: _Shared, partitions: Partitions) -> None:
+        self._shared = shared
         self._partitions = partitions
 
     def write_batch(self, items: list[tuple[int, list[Commit]]]) -> None:
         for _, commits in items:
-            self._partitions.commit(commits)
+            if self._shared.failure is None:
+                try:
+                    self._partitions.commit(commits)
+                except KairosError as err:
+                    self._shared.fail(err)
 
 
 class CommitSink(DynamicSink[tuple[int, list[Commit]]]):
@@ -144,25 +200,27 @@ class CommitSink(DynamicSink[tuple[int, list[Commit]]]):
         self._shared = shared
 
     def build(self, step_id: str, worker_index: int, worker_count: int) -> _Committer:  # noqa: ARG002
-        return _Committer(self._shared.open(worker_index, worker_count)[1])
+        return _Committer(self._shared, self._shared.open(worker_index, worker_count)[1])
 
 
 def build_flow(log_url: str, store_url: str, partitions: Sequence[int] | None = None) -> Dataflow:
-    """Return the flow: read → decode and fetch → fold → commit. `partitions` defaults to all of the log's."""
-    shared = _Shared(log_url, store_url, partitions)
+    """Return the flow: read, decode and ask → fold → commit. `partitions` defaults to all of the log's."""
+    return _flow(_Shared(log_url, store_url, partitions))
 
-    def prepare(polled: tuple[int, list[Batch]]) -> tuple[int, Work]:
-        worker, batches = polled
-        return worker, shared.by_worker[worker][1].prepare(batches)
 
+def _flow(shared: _Shared) -> Dataflow:
     def advance(prepared: tuple[int, Work]) -> tuple[int, list[Commit]]:
         worker, work = prepared
-        return worker, shared.by_worker[worker][1].advance(work)
+        if shared.failure is None:
+            try:
+                return worker, shared.by_worker[worker][1].advance(work)
+            except KairosError as err:
+                shared.fail(err)
+        return worker, []
 
     flow = Dataflow("features")
     rounds: Any = op.input("log", flow, LogSource(shared))
-    prepared: Any = op.map("prepare", rounds, prepare)
-    commits: Any = op.map("fold", prepared, advance)
+    commits: Any = op.map("fold", rounds, advance)
     op.output("commit", commits, CommitSink(shared))
     return flow
 
@@ -178,10 +236,15 @@ def run(log_url: str, store_url: str, partitions: Sequence[int] | None = None) -
     from bytewax._bytewax import cli_main
 
     _Stop.on_signals()
-    flow = build_flow(log_url, store_url, partitions)
+    shared = _Shared(log_url, store_url, partitions)
+    shared.raises = False
+    shared.open(0, 1)  # what is refused is refused before bytewax starts
+    flow = _flow(shared)
     gc.freeze()
     gc.disable()  # state is trees of plain values: nothing here makes cycles
     cli_main(flow)  # type: ignore[no-untyped-call]
+    if shared.failure is not None:
+        raise shared.failure
 
 
 def __getattr__(name: str) -> Any:

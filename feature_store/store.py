@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -61,14 +62,49 @@ def translated(url: str) -> Iterator[None]:
         raise StoreError(f"the store at {redacted(url)} refused: {err}") from err
 
 
+Wanted = Mapping[int, tuple[Sequence[str], Sequence[str]]]
+
+
+class Read:
+    """A read that was sent: what was wanted by partition (customer keys, item ids), and the replies once they came."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.replies: list[Any] = []
+        self.commands: list[list[Any]] = []
+        for partition, (customer_keys, item_ids) in wanted.items():
+            if customer_keys:
+                self.commands.append(["MGET", *customer_keys])
+            if item_ids:
+                self.commands.append(["HMGET", keys.items(partition), *item_ids])
+
+    def values(self) -> tuple[dict[str, Customer], dict[str, ItemState]]:
+        """Return the customers (by key) and items (by id) that exist."""
+        replies = iter(self.replies)
+        customers: dict[str, Customer] = {}
+        items: dict[str, ItemState] = {}
+        for customer_keys, item_ids in self.wanted.values():
+            if customer_keys:
+                found = zip(customer_keys, next(replies), strict=True)
+                customers.update((key, decode_customer(value)) for key, value in found if value is not None)
+            if item_ids:
+                found = zip(item_ids, next(replies), strict=True)
+                items.update((item_id, decode_item(value)) for item_id, value in found if value is not None)
+        return customers, items
+
+
 class StateStore:
-    """Reads heads and values, and commits. Not safe to share between threads."""
+    """Reads heads and values, and commits. Not safe to share between threads.
+
+    Reads and commits may be sent ahead of their replies, which come in the order of sending; so a read sees every
+    commit that was sent before it.
+    """
 
     def __init__(self, connection: Any, url: str, timeout_s: float) -> None:
         self._connection = connection
         self._url = url
         self._timeout_s = timeout_s
-        self._sent: list[Commit] = []
+        self._pending: deque[Read | list[Commit]] = deque()
 
     @classmethod
     def open(cls, url: str, *, timeout_s: float = 5.0) -> StateStore:
@@ -92,55 +128,36 @@ class StateStore:
 
     def heads(self, partitions: Iterable[int]) -> dict[int, bytes]:
         """Return the stored head of each partition, ``b""`` where there is none."""
+        self.settle()
         names = list(partitions)
         with translated(self._url):
             found = self._ask([["GET", keys.position(p)] for p in names])
         return {p: value or b"" for p, value in zip(names, found, strict=True)}
 
-    def read(
-        self, wanted: Mapping[int, tuple[Sequence[str], Sequence[str]]]
-    ) -> tuple[dict[str, Customer], dict[str, ItemState]]:
-        """Return the stored customers (by key) and items (by id) that exist, in one round trip.
+    def request(self, wanted: Wanted) -> Read:
+        """Send a read of customers and items, one command a partition and kind; `receive` takes its replies."""
+        read = Read(wanted)
+        if read.commands:
+            self._send(read, read.commands)
+        return read
 
-        Parameters
-        ----------
-        wanted
-            By partition: customer keys, item ids.
-        """
-        commands: list[list[Any]] = []
-        for partition, (customer_keys, item_ids) in wanted.items():
-            if customer_keys:
-                commands.append(["MGET", *customer_keys])
-            if item_ids:
-                commands.append(["HMGET", keys.items(partition), *item_ids])
-        if not commands:
-            return {}, {}
-        self.settle()
-        with translated(self._url):
-            replies = iter(self._ask(commands))
-        customers: dict[str, Customer] = {}
-        items: dict[str, ItemState] = {}
-        for customer_keys, item_ids in wanted.values():
-            if customer_keys:
-                found = zip(customer_keys, next(replies), strict=True)
-                customers.update((key, decode_customer(value)) for key, value in found if value is not None)
-            if item_ids:
-                found = zip(item_ids, next(replies), strict=True)
-                items.update((item_id, decode_item(value)) for item_id, value in found if value is not None)
-        return customers, items
+    def receive(self, read: Read) -> tuple[dict[str, Customer], dict[str, ItemState]]:
+        """Wait for a read, settling what was sent before it; raises as `settle`."""
+        if read in self._pending:
+            self._drain(read)
+        return read.values()
+
+    def read(self, wanted: Wanted) -> tuple[dict[str, Customer], dict[str, ItemState]]:
+        """Return the stored customers (by key) and items (by id) that exist, in one round trip."""
+        return self.receive(self.request(wanted))
 
     def send(self, commits: Sequence[Commit]) -> None:
-        """Send commits without waiting for their outcome; `settle` must follow."""
-        self.settle()
-        self._sent = list(commits)
-        try:
-            with translated(self._url):
-                self._write([["EVALSHA", _SHA, *c.arguments] for c in commits])
-        except StoreError:
-            self._resettle()
+        """Send commits without waiting for their outcome; `settle`, or a later read, must follow."""
+        if commits:
+            self._send(list(commits), [["EVALSHA", _SHA, *c.arguments] for c in commits])
 
     def settle(self) -> None:
-        """Wait for what was sent.
+        """Wait for all that was sent.
 
         Raises
         ------
@@ -149,38 +166,53 @@ class StateStore:
         StoreError
             The store cannot be reached: whether the commits happened is found out by the next owner.
         """
-        if not self._sent:
-            return
-        commits, self._sent = self._sent, []
-        try:
-            with translated(self._url):
-                replies = [self._reply() for _ in commits]
-        except StoreError:
-            self._sent = commits
-            self._resettle()
-            return
-        for commit, reply in zip(commits, replies, strict=True):
-            judge(commit, self._again(commit) if isinstance(reply, redis.ResponseError) else reply)
+        self._drain(None)
 
     def close(self) -> None:
         self._connection.disconnect()
 
-    def _resettle(self) -> None:
-        """Bring commits of unknown outcome to an end: whoever finds its own head is done, else it tries once more."""
-        commits, self._sent = self._sent, []
+    def _send(self, pending: Read | list[Commit], commands: Sequence[Sequence[Any]]) -> None:
+        self._pending.append(pending)
+        try:
+            with translated(self._url):
+                self._write(commands)
+        except StoreError:
+            self._recover()
+
+    def _drain(self, until: Read | None) -> None:
+        while self._pending:
+            pending = self._pending[0]
+            try:
+                with translated(self._url):
+                    replies = [self._reply() for _ in (pending.commands if isinstance(pending, Read) else pending)]
+            except StoreError:
+                replies = []
+            if not replies or any(isinstance(reply, redis.ResponseError) for reply in replies):
+                self._recover()  # a restarted server has forgotten the script, too
+                return
+            self._pending.popleft()
+            if isinstance(pending, Read):
+                pending.replies = replies
+            else:
+                for commit, reply in zip(pending, replies, strict=True):
+                    judge(commit, reply)
+            if pending is until:
+                return
+
+    def _recover(self) -> None:
+        """Connect again and bring what was sent to an end, in order: whoever finds its own head is done."""
+        pending, self._pending = self._pending, deque()
         with translated(self._url):
             self._connect()
-            for commit in commits:
-                found = self._ask([["GET", commit.head_key]])[0] or b""
-                if found == commit.expected:
-                    found = self._ask([["EVALSHA", _SHA, *commit.arguments]])[0]
-                judge(commit, found)
-
-    def _again(self, commit: Commit) -> Any:
-        """Load the script, which a restarted server has forgotten, and run the commit again."""
-        with translated(self._url):
-            self._load()
-            return self._ask([["EVALSHA", _SHA, *commit.arguments]])[0]
+            for sent in pending:
+                if isinstance(sent, Read):
+                    sent.replies = self._ask(sent.commands)
+                    continue
+                for commit in sent:
+                    found = self._ask([["GET", commit.head_key]])[0] or b""
+                    if found == commit.expected:
+                        found = self._ask([["EVALSHA", _SHA, *commit.arguments]])[0]
+                    judge(commit, found)
 
     def _connect(self) -> None:
         """Connect anew, patiently: a server that restarts is back within seconds."""

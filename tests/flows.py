@@ -40,8 +40,17 @@ class Flow:
         self.wait()
 
     def stop(self) -> int:
+        self._started()
         self.process.terminate()
         return self.wait()[0]
+
+    def _started(self, timeout_s: float = 30) -> None:
+        """Wait until it has said that it runs: before, it does not know a signal from a kill."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if b"flow_started" in os.pread(self._output.fileno(), 1 << 16, 0):
+                return
+            time.sleep(0.02)
 
     def wait(self, timeout_s: float = 20) -> tuple[int, str]:
         """Return exit code and output once the process has ended."""

@@ -40,7 +40,7 @@ def free_port() -> int:
 class Valkey:
     """A Valkey server with an append-only file, on a unix socket and on TCP; survives `kill` and `start`."""
 
-    def __init__(self, *, appendfsync: str = "everysec", options: tuple[str, ...] = ()) -> None:
+    def __init__(self, *, appendfsync: str = "no", options: tuple[str, ...] = ()) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="kv-", dir="/tmp"))
         self.socket = self.directory / "s"
         self.port = free_port()
