@@ -7,6 +7,7 @@ only while their commit is under way.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -43,7 +44,7 @@ class Partitions:
     ) -> None:
         self._store = store
         self._keep = max(keep, 4 * fold.MAX_EVENTS)  # no key of the two rounds under way may leave
-        self._customers: dict[str, Customer] = {}  # by key, least recently active first
+        self._customers: OrderedDict[str, Customer] = OrderedDict()  # by key, least recently active first
         stored = store.heads(owned)
         self._heads: dict[int, Head] = {}
         self._committed: dict[int, bytes] = {}
@@ -62,11 +63,10 @@ class Partitions:
         for batch in decoded:
             misses: list[str] = []
             for key in batch.customer_keys():
-                known = cache.pop(key, None)
-                if known is None:
-                    misses.append(key)
+                if key in cache:
+                    cache.move_to_end(key)
                 else:
-                    cache[key] = known  # now the most recently active
+                    misses.append(key)
             wanted.setdefault(batch.partition, ([], []))[0].extend(misses)
         return Work(decoded, self._store.request(wanted))
 
@@ -107,7 +107,7 @@ class Partitions:
         for commit in commits:
             self.positions[commit.partition] = decode_head(commit.head).position
         while len(self._customers) > self._keep:
-            del self._customers[next(iter(self._customers))]
+            self._customers.popitem(last=False)  # a plain dict would walk over all that left before
 
     def settle(self) -> None:
         """Wait until what was sent is durable."""

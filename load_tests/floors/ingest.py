@@ -12,6 +12,7 @@ import gc
 import signal
 import sys
 import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from types import FrameType
 from typing import Final
@@ -36,7 +37,7 @@ class Loop:
         self._heads: dict[int, Head] = {
             p: head_of(value, p, event_log.log_id, event_log.partitions) for p, value in self._stored.items()
         }
-        self._customers: dict[str, Customer] = {}
+        self._customers: OrderedDict[str, Customer] = OrderedDict()
         self.stopping = False
 
     def run(self) -> None:
@@ -52,7 +53,7 @@ class Loop:
             for batch in batches:
                 after[batch.partition] = batch.positions[-1]
             while len(self._customers) > KEEP_CUSTOMERS:
-                del self._customers[next(iter(self._customers))]
+                self._customers.popitem(last=False)
         self._store.settle()
 
     def _advance(self, batches: Sequence[Batch]) -> list[Commit]:
@@ -62,11 +63,10 @@ class Loop:
         for batch in decoded:
             misses = []
             for key in batch.customer_keys():
-                known = cache.pop(key, None)
-                if known is None:
-                    misses.append(key)
+                if key in cache:
+                    cache.move_to_end(key)
                 else:
-                    cache[key] = known
+                    misses.append(key)
             wanted[batch.partition] = (misses, batch.item_ids())
         found, items = self._store.read(wanted)
         cache.update(found)
