@@ -29,7 +29,7 @@ from dataflows.partitions import Partitions, Work
 from events.errors import KairosError
 from events.log import Batch, EventLog, open_log
 from feature_store.commit import Commit
-from feature_store.fold import MAX_EVENTS
+from feature_store.fold import MAX_EVENTS, grouped
 from feature_store.store import StateStore
 
 CONSUMER: Final = "features"
@@ -150,23 +150,6 @@ class _Rounds(StatelessSourcePartition[tuple[int, Work]]):
             self._registered = now_s
             self._partitions.settle()
             self._log.register(CONSUMER, self._partitions.positions)
-
-
-def grouped(batches: Sequence[Batch]) -> list[list[Batch]]:
-    """Group a poll's batches into rounds of about one full batch.
-
-    Small batches share a round's two round trips; a full one goes alone, because four decoded together fall out of the
-    processor's cache before they are folded.
-    """
-    groups: list[list[Batch]] = [[]]
-    events = 0
-    for batch in batches:
-        if events and events + len(batch.positions) > MAX_EVENTS:
-            groups.append([])
-            events = 0
-        groups[-1].append(batch)
-        events += len(batch.positions)
-    return groups
 
 
 class LogSource(DynamicSource[tuple[int, Work]]):

@@ -7,7 +7,7 @@ written depends on the log alone, never on where batches were cut, so a recomput
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
@@ -65,6 +65,23 @@ class Effects(NamedTuple):
     counts: popularity.Counts
     dropped: list[int]  # popularity buckets to delete
     dead: list[tuple[int, DeadLetter]]
+
+
+def grouped(batches: Sequence[Batch]) -> list[list[Batch]]:
+    """Group a poll's batches into rounds of about one full batch.
+
+    Small batches share a round's two round trips; a full one goes alone, because four decoded together fall out of the
+    processor's cache before they are folded.
+    """
+    groups: list[list[Batch]] = [[]]
+    events = 0
+    for batch in batches:
+        if events and events + len(batch.positions) > MAX_EVENTS:
+            groups.append([])
+            events = 0
+        groups[-1].append(batch)
+        events += len(batch.positions)
+    return groups
 
 
 def decode_batch(batch: Batch) -> Decoded:
