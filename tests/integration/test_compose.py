@@ -97,7 +97,7 @@ def test_the_flows_of_the_compose_file_own_every_partition_once() -> None:
 @pytest.mark.parametrize(
     ("target", "absent", "program"),
     [
-        ("serving", ("bytewax", "lightgbm", "sklearn", "polars"), "import serving.app, cli.api"),
+        ("serving", ("bytewax", "sklearn", "polars"), "import serving.app, cli.api"),
         ("dataflow", ("fastapi", "faiss", "numba", "onnxruntime"), "import dataflows.features, dataflows.materialiser"),
         ("train", ("fastapi", "bytewax"), "import cli.train"),
     ],

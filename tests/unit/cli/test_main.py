@@ -45,8 +45,8 @@ def test_a_command_of_a_missing_module_says_so_in_one_line(
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
-    assert missing_line("train", "lightgbm.basic") == (
-        "`kairos train` needs the package lightgbm: install kairos[train]"
+    assert missing_line("train", "polars.io") == (
+        "`kairos train` needs the package polars: install kairos[train]"
     )
 
 
