@@ -6,6 +6,7 @@ only buckets that can have changed, and backs off so that it never takes more th
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -101,6 +102,7 @@ def run(log_url: str, store_url: str) -> None:
     partitions = event_log.partitions
     event_log.close()
     materialiser = Materialiser(StateTables.open(store_url, partitions))
+    os.nice(10)  # on a small machine it must not keep an answer or a commit waiting
     log.info("materialiser_started", partitions=partitions)
     failures = 0
     while not stop.is_set():
