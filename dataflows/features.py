@@ -223,6 +223,7 @@ def run(log_url: str, store_url: str, partitions: Sequence[int] | None = None) -
     shared.raises = False
     shared.open(0, 1)  # what is refused is refused before bytewax starts
     flow = _flow(shared)
+    os.nice(5)  # on one processor with the store, the store answers first: the API waits for it
     gc.freeze()
     gc.disable()  # state is trees of plain values: nothing here makes cycles
     cli_main(flow)  # type: ignore[no-untyped-call]
