@@ -123,9 +123,10 @@ class RealTraffic:
 
     async def _ask(self, visitor: _Visitor) -> None:
         ask: dict[str, Any] = {"placement": "home", "limit": _LIMIT, **visitor.who}
-        own = bool(visitor.after) and self._random.random() < _WITH_TOKEN
+        after, visitor.after = visitor.after, ""  # freshness is of the click just made, never of an older one
+        own = bool(after) and self._random.random() < _WITH_TOKEN
         if own:
-            ask |= {"after": visitor.after, "wait_ms": _WAIT_MS}
+            ask |= {"after": after, "wait_ms": _WAIT_MS}
         began = time.monotonic()
         answer = await self._tried("/v1/recommendations", msgspec.json.encode(ask))
         if answer is None or answer.status != 200:
@@ -138,7 +139,6 @@ class RealTraffic:
             report.stale += 1
         elif own:
             report.freshness.record_ns(int(1e9 * (ended - visitor.accepted)))
-            visitor.after = ""
         sources = [item["source"] for item in slate["items"]]
         report.sources.update(sources)
         personal = any(not source.startswith(_POPULAR) for source in sources)

@@ -189,6 +189,7 @@ class _Driver:
         event = self._stamped(step.event, int(1000 * time.time()), visitor.dice)
         if visitor.batching:
             visitor.held.append(event)
+            visitor.after = ""  # what it holds back cannot be reflected
             if len(visitor.held) >= BATCH:
                 await self._flush(visitor, planned)
         elif visitor.dice.chance(BROKEN):
@@ -275,9 +276,10 @@ class _Driver:
         ask |= {k: event[k] for k in ("customer_id", "anonymous_id", "session_id", "query") if k in event}
         if step.placement in {"item", "cart"} and step.item >= 0:
             ask["item_ids"] = [self.world.catalogue.item_id(step.item)]
-        own_click = bool(visitor.after) and visitor.dice.chance(WITH_TOKEN)
+        after, visitor.after = visitor.after, ""  # freshness is of the click just made, never of an older one
+        own_click = bool(after) and visitor.dice.chance(WITH_TOKEN)
         if own_click:
-            ask |= {"after": visitor.after, "wait_ms": WAIT_MS}
+            ask |= {"after": after, "wait_ms": WAIT_MS}
         began = time.monotonic()
         answer = await self._tried("/v1/recommendations", encode_json(ask))
         if answer is None or answer.status != 200:
@@ -290,7 +292,6 @@ class _Driver:
                 self.report.stale += 1
             else:
                 self.report.freshness.record_ns(int(1e9 * (ended - visitor.accepted)))
-                visitor.after = ""
         rows = [self.world.catalogue.row_of(item["item_id"]) for item in slate["items"]]
         visitor.shown = Shown(slate["recommendation_id"], rows)
 
