@@ -45,9 +45,7 @@ def test_a_command_of_a_missing_module_says_so_in_one_line(
 
 
 def test_a_missing_package_is_named_with_the_extra_that_brings_it() -> None:
-    assert missing_line("train", "polars.io") == (
-        "`kairos train` needs the package polars: install kairos[train]"
-    )
+    assert missing_line("train", "polars.io") == ("`kairos train` needs the package polars: install kairos[train]")
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_2(
